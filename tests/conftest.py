@@ -1,0 +1,21 @@
+"""Shared fixtures: beartype checks every jaxtyping signature, and `shared` finds the shared data or skips."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+install_import_hook("contrast3d", "beartype.beartype")
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The shared data folder; tests that use it carry the marker `shared` and skip where it is absent."""
+    folder = Path(os.environ.get("CONTRAST3D_SHARED", Path(__file__).parents[2] / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no shared data in {folder} (set CONTRAST3D_SHARED)")
+    return folder
