@@ -1,0 +1,184 @@
+"""CPU kernels of the edge convolutions: reductions over a neighbour graph, never over stored edges.
+
+All arrays are (B, N, C) or (B, N, K), C-contiguous; `start : stop` counts rows (b * N + i) in the gathering
+kernels and clouds b in the scattering ones, where several rows write to one place.
+"""
+
+from __future__ import annotations
+
+from contrast3d.ops.kernels.threads import kernel
+
+
+@kernel
+def neighbor_max(values, index, best, arg, start, stop):
+    """best[b, i] = max_j values[b, j], arg[b, i] = the first j that attains it, j over index[b, i]."""
+    n, k = index.shape[1], index.shape[2]
+    for row in range(start, stop):
+        b, i = row // n, row % n
+        top, at = best[b, i], arg[b, i]
+        first = index[b, i, 0]
+        top[:] = values[b, first]
+        at[:] = first
+        for t in range(1, k):
+            j = index[b, i, t]
+            candidate = values[b, j]
+            for c in range(candidate.shape[0]):
+                if candidate[c] > top[c]:
+                    top[c] = candidate[c]
+                    at[c] = j
+
+
+@kernel
+def neighbor_max_sum(values, index, best, arg, total, start, stop):
+    """`neighbor_max`, and total[b, i] = sum_j values[b, j] in the same pass."""
+    n, k = index.shape[1], index.shape[2]
+    for row in range(start, stop):
+        b, i = row // n, row % n
+        top, at, add = best[b, i], arg[b, i], total[b, i]
+        first = index[b, i, 0]
+        top[:] = values[b, first]
+        add[:] = top
+        at[:] = first
+        for t in range(1, k):
+            j = index[b, i, t]
+            candidate = values[b, j]
+            for c in range(candidate.shape[0]):
+                v = candidate[c]
+                add[c] += v
+                if v > top[c]:
+                    top[c] = v
+                    at[c] = j
+
+
+@kernel
+def neighbor_sum(values, index, total, start, stop):
+    """total[b, i] = sum_j values[b, j], j over index[b, i]."""
+    n, k = index.shape[1], index.shape[2]
+    for row in range(start, stop):
+        b, i = row // n, row % n
+        add = total[b, i]
+        add[:] = values[b, index[b, i, 0]]
+        for t in range(1, k):
+            candidate = values[b, index[b, i, t]]
+            for c in range(candidate.shape[0]):
+                add[c] += candidate[c]
+
+
+@kernel
+def scatter_sum(values, index, total, degree, start, stop):
+    """total[b, j] += values[b, i] and degree[b, j] += 1 for every edge i -> j of index."""
+    n, k = index.shape[1], index.shape[2]
+    for b in range(start, stop):
+        for i in range(n):
+            row = values[b, i]
+            for t in range(k):
+                j = index[b, i, t]
+                degree[b, j] += 1
+                add = total[b, j]
+                for c in range(row.shape[0]):
+                    add[c] += row[c]
+
+
+@kernel
+def scatter_arg(values, arg, total, start, stop):
+    """total[b, arg[b, i, c], c] += values[b, i, c]."""
+    n, channels = values.shape[1], values.shape[2]
+    for b in range(start, stop):
+        for i in range(n):
+            for c in range(channels):
+                total[b, arg[b, i, c], c] += values[b, i, c]
+
+
+@kernel
+def edge_moments(center, neighbor, neighbor_total, degree, k, first, second, start, stop):
+    """Per cloud, in float64: first[b] = sum of e and second[b] = sum of e^2 over edges e = center_i + neighbor_j.
+
+    sum_ij (a_i + c_j)^2 = sum_i (k a_i^2 + 2 a_i S_i) + sum_j deg_j c_j^2 with S_i the sum over i's neighbours.
+    """
+    n, channels = center.shape[1], center.shape[2]
+    for b in range(start, stop):
+        one, two = first[b], second[b]
+        for i in range(n):
+            deg = float(degree[b, i])
+            for c in range(channels):
+                a, s, v = float(center[b, i, c]), float(neighbor_total[b, i, c]), float(neighbor[b, i, c])
+                one[c] += k * a + s
+                two[c] += a * (k * a + 2.0 * s) + deg * v * v
+
+
+@kernel
+def affine_activation(center, best, scale, shift, slope, out, start, stop):
+    """out = act(scale * (center + best) + shift) per row, act the leaky ReLU of `slope`."""
+    n = center.shape[1]
+    for row in range(start, stop):
+        b, i = row // n, row % n
+        x, y, z = center[b, i], best[b, i], out[b, i]
+        for c in range(x.shape[0]):
+            v = scale[c] * (x[c] + y[c]) + shift[c]
+            z[c] = v if v > 0 else slope * v
+
+
+@kernel
+def activation_grad(grad, out, slope, out_grad, start, stop):
+    """out_grad = grad * act'(.), read off the sign of the activation's output."""
+    n = grad.shape[1]
+    for row in range(start, stop):
+        b, i = row // n, row % n
+        x, y, z = grad[b, i], out[b, i], out_grad[b, i]
+        for c in range(x.shape[0]):
+            z[c] = x[c] if y[c] > 0 else slope * x[c]
+
+
+@kernel
+def edge_mlp_hidden(center, neighbor, index, scale, shift, slope, row0, hidden, start, stop):
+    """hidden[r * K + t] = act(scale * (center_i + neighbor_j) + shift), (b, i) the row row0 + r, j = index[b, i, t]."""
+    n, k = index.shape[1], index.shape[2]
+    for r in range(start, stop):
+        b, i = (row0 + r) // n, (row0 + r) % n
+        x = center[b, i]
+        for t in range(k):
+            y = neighbor[b, index[b, i, t]]
+            z = hidden[r * k + t]
+            for c in range(x.shape[0]):
+                v = scale[c] * (x[c] + y[c]) + shift[c]
+                z[c] = v if v > 0 else slope * v
+
+
+@kernel
+def edge_mlp_max(edges, k, best, slot, start, stop):
+    """best[row] = max_t edges[row * K + t] and slot[row] = the first t that attains it."""
+    for row in range(start, stop):
+        top, at = best[row], slot[row]
+        top[:] = edges[row * k]
+        at[:] = 0
+        for t in range(1, k):
+            candidate = edges[row * k + t]
+            for c in range(candidate.shape[0]):
+                if candidate[c] > top[c]:
+                    top[c] = candidate[c]
+                    at[c] = t
+
+
+@kernel
+def edge_mlp_backward(grad, index, slot, center, neighbor, weight, scale, shift, slope, center_grad, neighbor_grad,
+                      weight_grad, start, stop):
+    """Gradients of max_j weight @ act(scale * (a_i + c_j) + shift): only edges that won a maximum carry any.
+
+    center_grad, neighbor_grad: with respect to the normalised sum, summed over i's and j's edges.
+    weight_grad: (B, O, C), one slice per cloud so that pieces never share one.
+    """
+    n, outputs, channels = center.shape[1], weight.shape[0], weight.shape[1]
+    for b in range(start, stop):
+        for i in range(n):
+            x, dx = center[b, i], center_grad[b, i]
+            for o in range(outputs):
+                g = grad[b, i, o]
+                j = index[b, i, slot[b, i, o]]
+                y, dy, w, dw = neighbor[b, j], neighbor_grad[b, j], weight[o], weight_grad[b, o]
+                for c in range(channels):
+                    v = scale[c] * (x[c] + y[c]) + shift[c]
+                    passed = g if v > 0 else g * slope
+                    dw[c] += passed * v
+                    d = passed * w[c]
+                    dx[c] += d
+                    dy[c] += d
