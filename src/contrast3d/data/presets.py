@@ -1,0 +1,79 @@
+"""Named augmentation pipelines: what the two views of a shape may differ in."""
+
+from __future__ import annotations
+
+from contrast3d.data.compose import Compose, OneOf
+from contrast3d.data.crops import Crop, Cutout, PartialView, PointDropout, Resample
+from contrast3d.data.transforms import (
+    Flip,
+    Jitter,
+    Rotate,
+    RotateSmall,
+    RotateSO3,
+    Scale,
+    Shear,
+    Shift,
+    Transform,
+    UniformJitter,
+)
+from contrast3d.errors import ConfigError
+
+
+def preset(name: str, num_points: int) -> Compose:
+    """The pipeline `name` that ends in clouds of `num_points` points; a ConfigError lists the names."""
+    if name not in PRESETS:
+        raise ConfigError(f"no augmentation preset {name!r}; there are: {', '.join(PRESETS)}")
+    return PRESETS[name](num_points)
+
+
+def report(num_points: int) -> Compose:
+    """Bernini 2022: jitter 0.05 uniform, flip of axis 1, shear 0.2, rotation 15 degrees about x, y, z."""
+    return Compose((Resample(num_points), UniformJitter(0.05), Flip(1, 0.5), Shear(0.2), RotateSmall(15.0)))
+
+
+def objects(num_points: int, *rotations: Transform) -> Compose:
+    """The default for aligned objects: a piece missing, fewer points, mild scale, shear, noise and shift.
+
+    Points are resampled before the maps and not after them: the noise of a point is keyed by the point, so
+    the result is the same, and the rest works on a dense batch.
+    """
+    return Compose((
+        OneOf((Crop((0.7, 0.9)), Cutout((0.1, 0.3)))),
+        PointDropout(0.3),
+        Resample(num_points),
+        *rotations,
+        Scale(1 / 1.2, 1.2),
+        Shear(0.1),
+        Shift(0.03),
+        Jitter(0.01),
+    ))
+
+
+def objects_rotate_up(num_points: int) -> Compose:
+    """`objects` under any rotation about the up axis, for shapes whose heading means nothing."""
+    return objects(num_points, Rotate("up"))
+
+
+def objects_so3(num_points: int) -> Compose:
+    """`objects` under any rotation, for shapes in arbitrary pose."""
+    return objects(num_points, RotateSO3())
+
+
+def partial(num_points: int) -> Compose:
+    """Each view is what a camera sees from a random side, slightly scaled, moved and noisy."""
+    return Compose((PartialView(), Resample(num_points), Scale(1 / 1.1, 1.1), Shift(0.03), Jitter(0.01)))
+
+
+def none(num_points: int) -> Compose:
+    """Only a random subset of the points."""
+    return Compose((Resample(num_points),))
+
+
+PRESETS = {
+    "objects": objects,
+    "objects-rotate-up": objects_rotate_up,
+    "objects-so3": objects_so3,
+    "partial": partial,
+    "report": report,
+    "none": none,
+}
