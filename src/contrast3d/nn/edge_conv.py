@@ -1,0 +1,58 @@
+"""Edge convolution layers on a given neighbour graph; `ops.edge_conv` and `ops.edge_mlp` do the work."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from contrast3d.ops.edge_conv import edge_conv
+from contrast3d.ops.edge_mlp import edge_mlp
+from contrast3d.ops.neighbor_reduce import neighbor_max
+
+
+class EdgeConv(nn.Module):
+    """max over neighbours j of an MLP on [x_i, x_j - x_i] (Wang et al. 2019, eq. 7-8).
+
+    widths: of the MLP's layers, one or two.
+    plain_last: the last layer is linear, without batch norm and activation (as in PyTorch Geometric's `MLP`).
+        With one width: True or False; with two widths it must be True, since a second batch norm would need
+        every edge's value twice.
+    negative_slope: of the leaky ReLU; 0 is ReLU.
+    """
+
+    def __init__(self, in_channels: int, widths: tuple[int, ...], plain_last: bool = False,
+                 negative_slope: float = 0.2):
+        super().__init__()
+        if len(widths) not in (1, 2) or (len(widths) == 2 and not plain_last):
+            raise ValueError(f"EdgeConv widths {widths} with plain_last={plain_last}: expected one width, or two "
+                             "with plain_last=True")
+        self.out_channels = widths[-1]
+        self.negative_slope = negative_slope
+        self.first = nn.Linear(2 * in_channels, widths[0], bias=plain_last)
+        self.norm = None if plain_last and len(widths) == 1 else nn.BatchNorm1d(widths[0])
+        self.last = nn.Linear(widths[0], widths[1]) if len(widths) == 2 else None
+
+    def forward(self, x: Float[Tensor, "b n c"], index: Int[Tensor, "b n k"]) -> Float[Tensor, "b n d"]:
+        center, neighbor = self._split(x)
+        if self.norm is None:
+            return center + neighbor_max(neighbor, index)
+        norm = self.norm
+        statistics = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        options = dict(momentum=norm.momentum, eps=norm.eps, negative_slope=self.negative_slope)
+        if self.training:
+            norm.num_batches_tracked += 1
+        with torch.autocast(x.device.type, enabled=False):
+            if self.last is None:
+                return edge_conv(center, neighbor, index, *statistics, self.training, **options)
+            return edge_mlp(center, neighbor, index, *statistics, self.last.weight, self.last.bias,
+                            self.training, **options)
+
+    def _split(self, x):
+        """W [x_i, x_j - x_i] + b = ((W1 - W2) x_i + b) + (W2 x_j)."""
+        on_center, on_difference = self.first.weight.chunk(2, dim=1)
+        both = nn.functional.linear(x, torch.cat([on_center - on_difference, on_difference]))
+        center, neighbor = both.to(self.first.weight.dtype).chunk(2, dim=-1)
+        if self.first.bias is not None:
+            center = center + self.first.bias
+        return center.contiguous(), neighbor.contiguous()
