@@ -1,0 +1,119 @@
+"""Ranks, devices and the few collectives the loop needs. Every function also works in a single process."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from contrast3d.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among its fellows: rank of world, and the device it computes on."""
+
+    rank: int
+    world: int
+    local_rank: int
+    device: torch.device
+
+
+def setup(device: str = "auto") -> Ranks:
+    """Join the process group that torchrun describes in the environment; alone, only pick the device.
+
+    device: auto (CUDA, else Apple GPU, else CPU), cpu, cuda, cuda:1, mps. CPU tensors travel by gloo, CUDA
+    tensors by nccl. A ConfigError names a device that is not there.
+    """
+    if "RANK" not in os.environ:
+        return Ranks(0, 1, 0, pick_device(device))
+    rank, world, local_rank = (int(os.environ[k]) for k in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    chosen = pick_device(device)
+    if chosen.type == "mps":  # there are no collectives on Apple GPUs
+        chosen = torch.device("cpu")
+    if chosen.type == "cuda":
+        if local_rank >= torch.cuda.device_count():
+            raise ConfigError(
+                f"local rank {local_rank} has no GPU of its own: {torch.cuda.device_count()} found. "
+                "Try: torchrun --nproc-per-node with at most as many processes as GPUs"
+            )
+        chosen = torch.device("cuda", local_rank)
+        torch.cuda.set_device(chosen)
+    if not dist.is_initialized():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+    return Ranks(rank, world, local_rank, chosen)
+
+
+def cleanup() -> None:
+    """Leave the process group, if there is one."""
+    if is_distributed():
+        dist.destroy_process_group()
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """"auto" or a device name -> a device that exists; a ConfigError otherwise."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in available.items() if there))
+    kind = name.partition(":")[0]
+    if not available.get(kind, False):
+        there = [k for k, v in available.items() if v]
+        raise ConfigError(f"device {name!r} is not available here; expected auto or one of {there}")
+    return torch.device(name)
+
+
+def is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def get_rank() -> int:
+    return dist.get_rank() if is_distributed() else 0
+
+
+def is_main() -> bool:
+    """True in the one process that writes files and prints."""
+    return get_rank() == 0
+
+
+def maximum(*values: float) -> list[float]:
+    """The largest of each value over the ranks: how ranks agree to stop or save at the same step."""
+    if not is_distributed():
+        return list(values)
+    agreed = torch.tensor(values, dtype=torch.float64)
+    dist.all_reduce(agreed, dist.ReduceOp.MAX)
+    return agreed.tolist()
+
+
+def total(*values: float) -> list[float]:
+    """The sum of each value over the ranks."""
+    if not is_distributed():
+        return list(values)
+    summed = torch.tensor(values, dtype=torch.float64)
+    dist.all_reduce(summed)
+    return summed.tolist()
+
+
+def gather(value: dict) -> list[dict]:
+    """One value per rank, in order."""
+    if not is_distributed():
+        return [value]
+    gathered = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, value)
+    return gathered
+
+
+def parallel(method: nn.Module) -> nn.Module:
+    """`method` whose gradients are averaged over the ranks; itself in a single process.
+
+    Parameters and buffers start as those of rank 0. Afterwards buffers are left alone: queues, momentum
+    encoders and cross-rank batch norm keep them equal by themselves, and a broadcast in every forward pass
+    would only cost time.
+    """
+    if not is_distributed():
+        return method
+    for buffer in method.buffers():
+        dist.broadcast(buffer, src=0)
+    return nn.parallel.DistributedDataParallel(method, broadcast_buffers=False)

@@ -1,0 +1,88 @@
+"""What a user sees while training: a bar on a terminal, a line now and then elsewhere, TensorBoard."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from contrast3d.engine.schedule import Plan
+from contrast3d.errors import ConfigError
+
+BAR_SECONDS = 0.5
+LINE_SECONDS = 10.0
+
+
+class Progress:
+    """Epoch, loss, rate, elapsed and remaining time on stderr; silent when `quiet`.
+
+    shapes_per_step: shapes of one optimiser step over all ranks; None counts steps instead.
+    """
+
+    def __init__(self, plan: Plan, shapes_per_step: int | None = None, quiet: bool = False):
+        self.plan, self.shapes_per_step, self.quiet = plan, shapes_per_step, quiet
+        self.numbers: dict[str, float] = {}
+        self._interval = BAR_SECONDS if sys.stderr.isatty() else LINE_SECONDS
+        self._shown: deque[tuple[float, int]] = deque(maxlen=20)  # (time, step) of the last renderings
+        self._bar = None
+
+    def __enter__(self) -> Progress:
+        if not self.quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn
+            from rich.progress import Progress as Bar
+
+            columns = BarColumn(bar_width=24), TextColumn("{task.percentage:3.0f} %  {task.description}")
+            self._bar = Bar(*columns, console=Console(stderr=True), auto_refresh=False)
+            self._bar.add_task("starting", total=1.0)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, step: int, seconds: float, loss: Callable[[], float]) -> None:
+        """Show the state after `step` steps; `loss` is only read when it is time to show it."""
+        now = time.monotonic()
+        last = step == self.plan.steps
+        if self.quiet or (self._shown and now - self._shown[-1][0] < self._interval and not last):
+            return
+        self._shown.append((now, step))
+        done = self.plan.progress(step, seconds)
+        text = "  ".join([
+            f"epoch {min(step // self.plan.steps_per_epoch + 1, self.plan.settings.epochs)}"
+            f"/{self.plan.settings.epochs}",
+            f"loss {loss():.4g}",
+            *(f"{name} {value:.3g}" for name, value in self.numbers.items()),
+            self._rate(),
+            f"{_clock(seconds)} elapsed, {_clock(seconds * (1 - done) / max(done, 1e-9))} left",
+        ])
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done, description=text, refresh=True)
+        else:
+            print(f"{100 * done:3.0f} %  {text}", file=sys.stderr, flush=True)
+
+    def _rate(self) -> str:
+        (then, first), (now, last) = self._shown[0], self._shown[-1]
+        steps_per_second = (last - first) / max(now - then, 1e-9)
+        if self.shapes_per_step is None:
+            return f"{steps_per_second:.3g} steps/s"
+        return f"{steps_per_second * self.shapes_per_step:.0f} shapes/s"
+
+
+def tensorboard_writer(folder: Path, step: int):
+    """A SummaryWriter that overwrites what came after `step`; a ConfigError without the extra `log`."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ConfigError("tensorboard is not installed. Try: pip install 'contrast3d[log]'") from None
+    return SummaryWriter(folder, purge_step=step + 1)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,60 @@
+"""Learning-rate schedules as pure functions of the optimiser step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from contrast3d.engine.settings import Training
+from contrast3d.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many optimiser steps a run takes, how far it is, and the learning rate there.
+
+    With accumulation, the batches of an epoch that do not fill a whole step are left out, like drop_last.
+    """
+
+    settings: Training
+    batches_per_epoch: int
+
+    def __post_init__(self):
+        if self.steps_per_epoch < 1:
+            raise ConfigError(
+                f"an epoch has {self.batches_per_epoch} batches, too few for training.accumulate = "
+                f"{self.settings.accumulate}. Try: a smaller batch_size or accumulate"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.batches_per_epoch // self.settings.accumulate
+
+    @property
+    def steps(self) -> int:
+        return self.settings.epochs * self.steps_per_epoch
+
+    def progress(self, step: int, seconds: float) -> float:
+        """Share of the run that is done, in [0, 1]: by steps or by the time budget, whichever is further."""
+        return min(1.0, self._effective_step(step, seconds) / self.steps)
+
+    def lr_factor(self, step: int, seconds: float) -> float:
+        """Multiplier of the peak learning rate for optimiser step `step` (0-based).
+
+        Warm-up over W steps: (t + 1) / W. Afterwards, with T steps in all, cosine:
+        (1 + cos(pi (t - W) / (T - W))) / 2; step: step_gamma^floor(epoch / step_epochs).
+        A time budget moves t forward, so that the schedule always ends with the run.
+        """
+        t = self._effective_step(step, seconds)
+        warmup = self.settings.warmup_epochs * self.steps_per_epoch
+        if t < warmup:
+            return min(1.0, (t + 1) / warmup)
+        if self.settings.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, (t - warmup) / (self.steps - warmup))))
+        if self.settings.schedule == "step":
+            return self.settings.step_gamma ** (t // self.steps_per_epoch // self.settings.step_epochs)
+        return 1.0
+
+    def _effective_step(self, step: int, seconds: float) -> float:
+        budget = self.settings.max_seconds
+        return step if budget is None else max(step, seconds / budget * self.steps)
