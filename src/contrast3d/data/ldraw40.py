@@ -1,0 +1,79 @@
+"""LDraw-40: 2,537 CAD parts of the LDraw library in 40 classes, shipped inside the package (CC BY 2.0).
+
+Rebuilt bit for bit from Debian's `ldraw-parts` by tools/build_ldraw40.py. Authors and terms:
+embedded/ldraw40-ATTRIBUTION.txt. LDraw is a trademark of the Estate of James Jessiman.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from contrast3d.data import compact
+from contrast3d.data.shapes import ShapeSet
+from contrast3d.errors import ConfigError, DataError
+
+FOLDER = Path(__file__).parent / "embedded"
+COLUMNS = ("name", "class", "split", "author", "description")
+CLASSES = (
+    "plate", "brick", "slope", "tile", "wedge", "technic_brick", "arch", "bracket", "panel", "support", "bar",
+    "fence_ladder", "window", "door", "windscreen", "hinge", "wheel_rim", "tyre", "technic_beam", "technic_axle",
+    "technic_gear", "technic_panel", "technic_connector", "technic_pneumatic", "train_track", "train_base",
+    "boat_hull", "car_base", "container", "minifig_helmet", "minifig_hair", "minifig_hat", "minifig_neckwear",
+    "minifig_head", "minifig_torso_arm", "blade_weapon", "tool", "horse_quadruped", "dragon_dinosaur",
+    "flower_plant",
+)  # fmt: skip
+
+
+def LDraw40(split: Literal["train", "test", "all"] = "train") -> ShapeSet:  # noqa: N802  as papers write it
+    """The embedded LDraw-40 set: 1,024 points per shape, 1,756 shapes to train on and 781 to test.
+
+    Points are centred by their bounding box and scaled to the unit sphere, z up, on a grid of 1/512. `names` are
+    the part files, `groups` the mould numbers: 3001a.dat and 3001b.dat are one mould, and no mould is in both
+    splits. Raises ConfigError for an unknown split and DataError when the embedded files are broken.
+    """
+    if split not in ("train", "test", "all"):
+        raise ConfigError(f"split = {split!r}: LDraw40 has train, test and all")
+    shapes, is_train = _read(FOLDER)
+    rows = {"train": is_train, "test": ~is_train, "all": torch.ones_like(is_train)}[split]
+    return shapes.subset(rows.nonzero().flatten(), title=f"LDraw-40 {split}")
+
+
+@lru_cache(maxsize=1)
+def _read(folder: Path) -> tuple[ShapeSet, torch.Tensor]:
+    """All shapes, and a mask of those to train on."""
+    path = folder / "ldraw40.csv"
+    manifest = compact.read_manifest(path, COLUMNS)
+    index = {name: i for i, name in enumerate(CLASSES)}
+    unknown = set(manifest["class"]) - set(index) | set(manifest["split"]) - {"train", "test"}
+    if unknown:
+        raise DataError(str(path), f"unknown class or split {sorted(unknown)[0]!r}", "LDraw-40's own")
+    shapes = ShapeSet(
+        torch.from_numpy(compact.read_points(folder / "ldraw40.points")),
+        labels=torch.tensor([index[name] for name in manifest["class"]]),
+        classes=CLASSES,
+        names=manifest["name"],
+        groups=mould_groups(manifest["name"]),
+        descriptions=manifest["description"],
+        title="LDraw-40",
+    )
+    return shapes, torch.tensor([split == "train" for split in manifest["split"]])
+
+
+def mould_groups(names: tuple[str, ...]) -> torch.Tensor:
+    """(S,) int64: the mould number of each part file, the digits that its name begins with.
+
+    Unnumbered moulds (u8015.dat) count down from -1,000,000; a name without digits is a group of its own.
+    """
+    groups = []
+    for row, name in enumerate(names):
+        match = re.match(r"(u?)(\d+)", name)
+        if not match:
+            groups.append(-1 - row)
+        else:
+            groups.append(-1_000_000 - int(match[2]) if match[1] else int(match[2]))
+    return torch.tensor(groups)

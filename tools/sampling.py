@@ -1,0 +1,67 @@
+"""Triangles -> the grid cells of points sampled by area: the same bits on every machine.
+
+Only single IEEE operations (no matmul, einsum or pairwise sums, whose order depends on the machine), a
+generator with a guaranteed stream (PCG64's doubles) and a seed made of the shape's name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from contrast3d.data.compact import morton_codes, quantise
+
+
+def sample_codes(triangles: np.ndarray, name: str, num_points: int) -> np.ndarray:
+    """Triangles (T, 3, 3) float64 -> (num_points,) Morton codes, all different.
+
+    The first `num_points` draws are centred by their bounding box and scaled to the unit sphere. Draws that
+    fall into a taken cell are replaced by further ones.
+    """
+    draw = _area_sampler(triangles, np.random.default_rng(_seed(name)))
+    points = draw(num_points)
+    centre = (points.min(0) + points.max(0)) / 2
+    scale = np.sqrt(_squared_norm(points - centre).max())
+    codes = np.empty(0, np.uint32)
+    for _ in range(100):
+        points = (points - centre) / scale
+        inside = (np.abs(points) <= 1).all(1)
+        codes = _distinct(np.concatenate([codes, morton_codes(quantise(points[inside]))]))
+        if len(codes) >= num_points:
+            return codes[:num_points]
+        points = draw(num_points)
+    raise SystemExit(f"{name}: only {len(codes)} different grid cells, {num_points} needed")
+
+
+def _seed(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+
+
+def _area_sampler(triangles: np.ndarray, generator: np.random.Generator):
+    a, b, c = triangles[:, 0], triangles[:, 1], triangles[:, 2]
+    total = np.cumsum(np.sqrt(_squared_norm(_cross(b - a, c - a))))
+
+    def draw(count: int) -> np.ndarray:
+        pick, u, v = generator.random((3, count))
+        row = np.minimum(np.searchsorted(total, pick * total[-1], side="right"), len(total) - 1)
+        fold = u + v > 1
+        u, v = np.where(fold, 1 - u, u)[:, None], np.where(fold, 1 - v, v)[:, None]
+        return a[row] + u * (b[row] - a[row]) + v * (c[row] - a[row])
+
+    return draw
+
+
+def _cross(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    (ux, uy, uz), (vx, vy, vz) = u.T, v.T
+    return np.stack([uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx], -1)
+
+
+def _squared_norm(v: np.ndarray) -> np.ndarray:
+    return v[..., 0] * v[..., 0] + v[..., 1] * v[..., 1] + v[..., 2] * v[..., 2]
+
+
+def _distinct(codes: np.ndarray) -> np.ndarray:
+    """The different codes in order of first appearance."""
+    _, first = np.unique(codes, return_index=True)
+    return codes[np.sort(first)]
