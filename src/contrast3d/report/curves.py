@@ -1,0 +1,126 @@
+"""Sections about the run itself: what was run, its loss, its health, its accuracy over the epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from contrast3d.report.plots import Series, finite, legend, line_chart, number, percent, smooth, thin
+from contrast3d.report.theme import text
+
+# (key of the log, name, which way is up, what is healthy)
+HEALTH = (
+    ("rankme", "RankMe", "Effective number of dimensions in use. Healthy: climbs early, then settles. A fall towards "
+     "1 is collapse."),
+    ("alignment", "Alignment", "Squared distance between two views of one shape. Healthy: falls and stays above zero. "
+     "At zero from the start, the views are identical or the features constant."),
+    ("uniformity", "Uniformity", "How evenly features cover the sphere. Healthy: goes down, towards −4. Rising "
+     "towards 0, everything lands in one place."),
+    ("feature_std", "Feature spread", "Standard deviation of unit features, times √D. Healthy: near 1. Towards 0 all "
+     "shapes get the same feature."),
+)
+
+
+def lines_of(metrics: Sequence[dict], kind: str) -> list[dict]:
+    return [line for line in metrics if line.get("kind") == kind]
+
+
+def column(lines: Sequence[dict], key: str) -> np.ndarray:
+    """Values (n,) of one key, NaN where a line has none or none that is finite."""
+    return finite([line.get(key) for line in lines])
+
+
+def last(values: np.ndarray) -> float:
+    """The last finite value, or NaN."""
+    known = values[np.isfinite(values)]
+    return float(known[-1]) if len(known) else float("nan")
+
+
+def _counted(lines: Sequence[dict], key: str) -> np.ndarray:
+    """Where the lines stand on the x axis: their own step or epoch, or one after the other."""
+    values = column(lines, key)
+    return values if np.isfinite(values).all() else np.arange(1, len(lines) + 1, dtype=float)
+
+
+def _figure(title: str, chart: str, caption: str, key: str = "") -> str:
+    return f"<figure><h3>{text(title)}</h3>{chart}{key}<figcaption>{caption}</figcaption></figure>"
+
+
+def _left_out(values: np.ndarray) -> str:
+    count = int((~np.isfinite(values)).sum())
+    return f' <span class="warn">{count} of {len(values)} values are not finite.</span>' if count else ""
+
+
+def tiles(metrics: Sequence[dict]) -> str:
+    """The last numbers of the run, large."""
+    train, epochs = lines_of(metrics, "train"), lines_of(metrics, "epoch")
+    found = [
+        ("kNN accuracy", percent(last(column(epochs, "knn_accuracy"))), "at the last epoch, features frozen",
+         last(column(epochs, "knn_accuracy"))),
+        ("RankMe", number(last(column(epochs, "rankme"))), "dimensions in use", last(column(epochs, "rankme"))),
+        ("Loss", number(last(smooth(column(train, "loss")))) if train else "", "mean of the last steps",
+         last(column(train, "loss"))),
+        ("Epochs", str(len(epochs)), f"{number(_counted(train, 'step').max())} steps" if train else "", len(epochs) or
+         float("nan")),
+    ]
+    cards = "".join(f"<div><dt>{name}</dt><dd>{text(value)}</dd><p>{text(note)}</p></div>"
+                    for name, value, note, known in found if np.isfinite(known))
+    return f'<dl class="tiles">{cards}</dl>' if cards else ""
+
+
+def run_section(summary: dict[str, str]) -> str:
+    """What was run: every field of the summary."""
+    rows = "".join(f"<div><dt>{text(k)}</dt><dd>{text(v)}</dd></div>" for k, v in summary.items() if k != "command")
+    return f'<dl class="facts">{rows}</dl>' if rows else ""
+
+
+def loss_section(metrics: Sequence[dict]) -> str:
+    """Loss and learning rate over steps."""
+    train = lines_of(metrics, "train")
+    if not train:
+        return ""
+    step, loss, lr = _counted(train, "step"), column(train, "loss"), column(train, "lr")
+    raw, mean = thin(step, loss), thin(step, smooth(loss))
+    parts = []
+    if chart := line_chart(
+        [Series("each step", *raw, faint=True, label=False), Series("loss", *mean)], x_label="step", title="Loss",
+    ):
+        parts.append(_figure("Loss", chart, "Pale: every step; strong: running mean. A contrastive loss starts near "
+                             "log of the number of candidates and should still fall slowly at the end."
+                             + _left_out(loss)))
+    if chart := line_chart([Series("learning rate", *thin(step, lr), "var(--c2)")], x_label="step",
+                           title="Learning rate", floor=0.0):
+        parts.append(_figure("Learning rate", chart, "Warm-up and decay, as scheduled. A kink in the loss without one "
+                             "here is not the schedule's doing."))
+    return f'<div class="grid">{"".join(parts)}</div>' if parts else ""
+
+
+def health_section(metrics: Sequence[dict]) -> str:
+    """Label-free health numbers over the epochs."""
+    epochs = lines_of(metrics, "epoch")
+    x = _counted(epochs, "epoch")
+    parts = []
+    for key, name, caption in HEALTH:
+        values = column(epochs, key)
+        if chart := line_chart([Series(name, x, values)], x_label="epoch", title=name):
+            missing = _left_out(values) if any(key in line for line in epochs) else ""
+            parts.append(_figure(name, chart, caption + missing))
+    return f'<div class="grid">{"".join(parts)}</div>' if parts else ""
+
+
+def accuracy_section(metrics: Sequence[dict], majority: float | None) -> str:
+    """Accuracy of the online probe over the epochs; the share of the largest class as the line to beat."""
+    epochs = lines_of(metrics, "epoch")
+    keys = sorted({k for line in epochs for k in line if k.endswith("_accuracy")})
+    colors = ("var(--accent)", "var(--c2)", "var(--c3)", "var(--c4)")
+    series = [Series(k.removesuffix("_accuracy").replace("_", " ").replace("knn", "kNN"), _counted(epochs, "epoch"),
+                     column(epochs, k), c) for k, c in zip(keys, colors)]
+    guide = None if majority is None else (majority, "largest class")
+    chart = line_chart(series, x_label="epoch", title="Probe accuracy", y_format=percent, floor=0.0, guide=guide)
+    if not chart:
+        return ""
+    key = legend(series) if len(series) > 1 else ""
+    return _figure("Accuracy of a probe on frozen features", chart, "Labels are used to read the features, never to "
+                   "train them. Still climbing at the end: train longer. Falling while the loss falls: the views "
+                   "throw away what tells classes apart.", key)
