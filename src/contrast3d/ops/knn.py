@@ -33,8 +33,6 @@ def knn(
     points, queries, own = _checked(points, k, queries)
     if points.device.type != "cpu":
         return _knn_torch(points, k, queries, own)
-    if not torch.isfinite(4 * points.square().sum(-1)).all():
-        raise DataError("points", "NaN, infinite or overflowing values", "finite coordinates")
     if points.shape[-1] <= 3:
         return _knn_coordinates(points, k, queries, own)
     return _knn_features(points, k, queries, own)
@@ -44,25 +42,36 @@ def _checked(points: Tensor, k: int, queries: Tensor | None) -> tuple[Tensor, Te
     """Validated (points, queries, own) in float32 or float64, centred on each cloud's mean."""
     if points.ndim != 3:
         raise DataError("points", f"shape {tuple(points.shape)}", "(B, N, C)")
-    n = points.shape[1]
-    if not 1 <= k <= n:
-        raise DataError("knn", f"k={k} neighbours asked of clouds of {n} points", f"k from 1 to {n}")
+    shape = tuple(points.shape)
+    if not 1 <= k <= shape[1]:
+        raise DataError("knn", f"k={k} neighbours asked of clouds of {shape[1]} points", f"k from 1 to {shape[1]}")
     own = queries is None
     if not own and (queries.ndim != 3 or queries.shape[::2] != points.shape[::2]):
-        raise DataError("queries", f"shape {tuple(queries.shape)}", f"(B, M, C) to go with {tuple(points.shape)}")
+        raise DataError("queries", f"shape {tuple(queries.shape)}", f"(B, M, C) to go with points {shape}")
     wide = torch.float64 if points.dtype == torch.float64 else torch.float32
     points = points.detach().to(wide)
     mean = points.mean(1, keepdim=True)
     points = points - mean
-    return points, points if own else queries.detach().to(wide) - mean, own
+    queries = points if own else queries.detach().to(wide) - mean
+    if points.device.type == "cpu":
+        _check_finite(points, "points")
+        _check_finite(queries, "queries")
+    return points, queries, own
+
+
+def _check_finite(values: Tensor, name: str) -> None:
+    if not torch.isfinite(4 * values.square().sum(-1)).all():  # no distance exceeds 2 |x|^2 + 2 |y|^2
+        raise DataError(name, "NaN, infinite or overflowing values", "finite coordinates")
 
 
 def _knn_coordinates(points: Tensor, k: int, queries: Tensor, own: bool) -> Tensor:
     """CPU, C <= 3: distances and selection in one kernel, row by row."""
     b, m, c = queries.shape
-    pad = (0, 3 - c)
-    columns = torch.nn.functional.pad(points, pad).transpose(1, 2).contiguous()
-    rows = torch.nn.functional.pad(queries, pad).contiguous()
+    n = points.shape[1]
+    columns = points.new_full((b, 3, _padded(n)), torch.inf)
+    columns[:, :c, :n] = points.transpose(1, 2)
+    columns[:, c:, :n] = 0
+    rows = torch.nn.functional.pad(queries, (0, 3 - c)).contiguous()
     out = torch.empty(b * m, k, dtype=torch.int64)
     threads.run(kernels.nearest_points, b * m, columns.numpy(), rows.numpy(), own, out.numpy())
     return out.view(b, m, k)
@@ -70,17 +79,24 @@ def _knn_coordinates(points: Tensor, k: int, queries: Tensor, own: bool) -> Tens
 
 def _knn_features(points: Tensor, k: int, queries: Tensor, own: bool) -> Tensor:
     """CPU, any C: matmul a tile of distances that fits the cache, select from it, next tile."""
-    b, m, _ = queries.shape
+    b, m, c = queries.shape
+    n = points.shape[1]
     out = torch.empty(b, m, k, dtype=torch.int64)
-    step = max(1, TILE // points.shape[1])
+    columns, norms = points.new_zeros(c, _padded(n)), points.new_full((_padded(n),), torch.inf)
+    step = max(1, TILE // len(norms))
     for cloud, wanted, result in zip(points, queries, out):
-        columns = cloud.T.contiguous()
-        norms = cloud.square().sum(1)
+        columns[:, :n] = cloud.T
+        norms[:n] = cloud.square().sum(1)
         for start in range(0, m, step):
             tile = _relative_distances(columns, norms, wanted[start : start + step]).numpy()
             rows = result[start : start + step].numpy()
             threads.run(kernels.smallest_of_rows, len(rows), tile, start if own else -1, rows)
     return out
+
+
+def _padded(n: int) -> int:
+    """The length of the kernels' rows: whole vector blocks."""
+    return -(-n // kernels.WIDTH) * kernels.WIDTH
 
 
 def _relative_distances(columns: Tensor, norms: Tensor, rows: Tensor) -> Tensor:

@@ -1,120 +1,132 @@
 """CPU kernels of `ops.knn`: fill a row of distances, then select its k smallest.
 
-The selection is what `topk` spends its time on, so it is built from loops that fill vector registers:
+The selection is what `topk` spends its time on, so it is made of steps that fill vector registers:
 
-1. Deal the row into `groups` interleaved groups and take each group's minimum. The k-th smallest minimum is
-   a bound: at least k elements lie at or below it, and with 1.5 k groups or more hardly any others do.
+1. Fold the row in half, keeping the smaller of each pair, until 1.5 k to 3 k minima of disjoint groups remain.
+   The k-th smallest minimum is a bound: at least k elements lie at or below it, and hardly any others do.
 2. Collect the elements at or below the bound, in index order (about 31 of 1,024 for k = 20).
 3. Rank every candidate by counting the smaller ones; its rank is its place in the result.
 
-Nothing depends on the data but the number of candidates: shuffled, sorted and duplicated points cost the same.
+Rows are padded with infinity to a multiple of WIDTH.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from contrast3d.ops.kernels.masks import WIDTH, at_most, below, count_bits, lowest_bit
 from contrast3d.ops.kernels.threads import kernel
 
-LANES = 32  # group minima are updated by whole vector registers
-COUNTING_LIMIT = 128  # counting is quadratic: beyond this many values, sort
+COUNTING_LIMIT = 256  # counting is quadratic: beyond this many values, sort
 
 
 @kernel
-def _group_minima(row, minima):
-    """minima[g] = min(row[g::len(minima)]); len(minima) is a multiple of LANES."""
-    minima[:] = np.inf
-    whole = len(row) - len(row) % LANES
-    base = 0
-    for start in range(0, whole, LANES):
-        for lane in range(LANES):
-            d = row[start + lane]
-            m = minima[base + lane]
-            minima[base + lane] = d if d < m else m
-        base = base + LANES if base + LANES < len(minima) else 0
-    for lane in range(len(row) - whole):
-        minima[base + lane] = min(minima[base + lane], row[whole + lane])
+def _halve(values, out):
+    """out = the smaller of each pair of values len(out) apart; an odd one out stands alone. No overlap."""
+    second = values[len(out) :]
+    out[-1] = values[len(out) - 1]
+    for j in range(len(second)):
+        out[j] = values[j] if values[j] < second[j] else second[j]
+
+
+@kernel
+def _fold(row, scratch, k):
+    """The minima of 1.5 k or more disjoint groups of the row: a part of scratch, padded by infinity.
+
+    Folds go one behind the other into scratch, so that LLVM can prove that source and target do not overlap.
+    """
+    count, used = len(row), 0
+    source = row
+    while count >= 3 * k:
+        count = (count + 1) // 2
+        target = scratch[used : used + count]
+        _halve(source, target)
+        source = target
+        used += count
+    if used == 0:
+        scratch[:count] = row
+        used = count
+    scratch[used : used + WIDTH] = np.inf
+    return scratch[used - count : used]
 
 
 @kernel
 def _kth_smallest(values, k):
-    """The k-th smallest value: the largest that has fewer than k smaller ones."""
-    if len(values) > COUNTING_LIMIT:
+    """The k-th smallest value: the smallest that has k values at or below it. Padding follows the values."""
+    count = len(values)
+    if count > COUNTING_LIMIT:
         return np.sort(values)[k - 1]
-    one, zero = values.dtype.type(1), values.dtype.type(0)
-    result = values.dtype.type(-np.inf)
-    for i in range(len(values)):
-        smaller = zero  # a float, so that the count is as wide as what is compared
-        for j in range(len(values)):
-            smaller += one if values[j] < values[i] else zero
-        if smaller < k and values[i] > result:
-            result = values[i]
+    result = values.dtype.type(np.inf)
+    for i in range(count):
+        if values[i] < result:
+            rank = 0
+            for start in range(0, count, WIDTH):
+                rank += count_bits(at_most(values, start, values[i]))
+            if rank >= k:
+                result = values[i]
     return result
 
 
 @kernel
-def _collect(row, bound, k, values, indices):
-    """Copy the elements at or below the bound, in order; of those equal to it the first k are enough."""
-    count, equal = 0, 0
-    for start in range(0, len(row), LANES):
-        stop = min(start + LANES, len(row))
-        smallest = row[start]
-        for j in range(start, stop):
-            smallest = row[j] if row[j] < smallest else smallest
-        if smallest <= bound:
-            for j in range(start, stop):
-                if row[j] <= bound and (row[j] < bound or equal < k):
-                    equal += row[j] == bound
-                    values[count] = row[j]
-                    indices[count] = j
-                    count += 1
+def _collect(row, bound, values, indices):
+    """Copy the elements at or below the bound, in order; return their number."""
+    count = 0
+    for start in range(0, len(row), WIDTH):
+        bits = at_most(row, start, bound)
+        while bits:
+            j = start + lowest_bit(bits)
+            bits &= bits - np.uint64(1)
+            values[count] = row[j]
+            indices[count] = j
+            count += 1
     return count
 
 
 @kernel
-def _place(values, indices, k, out):
-    """Write the indices of the k smallest values, nearest first, ties in the order given."""
-    if len(values) > COUNTING_LIMIT:
-        order = np.argsort(values, kind="mergesort")
+def _place(values, indices, count, taken, out):
+    """out[:] = the indices of the len(out) smallest of values[:count], smallest first, ties as they stand."""
+    k = len(out)
+    if count > COUNTING_LIMIT:
+        order = np.argsort(values[:count], kind="mergesort")
         for i in range(k):
             out[i] = indices[order[i]]
         return
-    one, zero = values.dtype.type(1), values.dtype.type(0)
-    for i in range(len(values)):
-        rank = zero
-        for j in range(i):
-            rank += one if values[j] <= values[i] else zero
-        for j in range(i + 1, len(values)):
-            rank += one if values[j] < values[i] else zero
-        if rank < k:
-            out[int(rank)] = indices[i]
+    values[count : count + WIDTH] = np.inf
+    taken[:count] = 0
+    for i in range(count):
+        rank = 0
+        for start in range(0, count, WIDTH):
+            rank += count_bits(below(values, start, values[i]))
+        place = rank + taken[rank]  # equals have one rank and follow each other
+        taken[rank] += 1
+        if place < k:
+            out[place] = indices[i]
 
 
 @kernel
-def _select(row, minima, values, indices, out):
+def _buffers(n, dtype):
+    """Working memory of `_select` for rows of n elements."""
+    return np.empty(n + 2 * WIDTH, dtype), np.empty(n, np.int64), np.empty(n, np.int64)
+
+
+@kernel
+def _select(row, buffers, out):
     """out[:] = the indices of the len(out) smallest elements of the row, smallest first, ties by lower index."""
-    k = len(out)
-    _group_minima(row, minima)
-    count = _collect(row, _kth_smallest(minima, k), k, values, indices)
-    _place(values[:count], indices[:count], k, out)
-
-
-@kernel
-def _groups(k):
-    """How many groups the selection of k uses: at least 1.5 k, in whole LANES."""
-    return (k + k // 2 + LANES) // LANES * LANES
+    values, indices, taken = buffers
+    bound = _kth_smallest(_fold(row, values, len(out)), len(out))
+    count = _collect(row, bound, values, indices)
+    _place(values, indices, count, taken, out)
 
 
 @kernel
 def nearest_points(points, queries, own, out, start, stop):
     """3-D: out[i] = the k nearest of points[b] to query i, i counting through all (B, M) queries.
 
-    points (B, 3, N), queries (B, M, 3), out (B * M, k) int64. With `own`, query i is point i and comes first.
+    points (B, 3, N) padded, queries (B, M, 3), out (B * M, k) int64. With `own`, query i is point i and first.
     """
-    n, m, k = points.shape[2], queries.shape[1], out.shape[1]
+    n, m = points.shape[2], queries.shape[1]
     row = np.empty(n, points.dtype)
-    values, indices = np.empty(n, points.dtype), np.empty(n, np.int64)
-    minima = np.empty(_groups(k), points.dtype)
+    buffers = _buffers(n, points.dtype)
     for i in range(start, stop):
         x, y, z = points[i // m]
         qx, qy, qz = queries[i // m, i % m]
@@ -123,19 +135,17 @@ def nearest_points(points, queries, own, out, start, stop):
             row[j] = dx * dx + dy * dy + dz * dz
         if own:
             row[i % m] = -1
-        _select(row, minima, values, indices, out[i])
+        _select(row, buffers, out[i])
 
 
 @kernel
 def smallest_of_rows(rows, own, out, start, stop):
     """out[i] = the columns of the k smallest elements of rows[i]; with own >= 0, column own + i comes first.
 
-    rows (R, N) is overwritten at those columns; out (R, k) int64.
+    rows (R, N) padded, overwritten at those columns; out (R, k) int64.
     """
-    n, k = rows.shape[1], out.shape[1]
-    values, indices = np.empty(n, rows.dtype), np.empty(n, np.int64)
-    minima = np.empty(_groups(k), rows.dtype)
+    buffers = _buffers(rows.shape[1], rows.dtype)
     for i in range(start, stop):
         if own >= 0:
             rows[i, own + i] = -np.inf
-        _select(rows[i], minima, values, indices, out[i])
+        _select(rows[i], buffers, out[i])
