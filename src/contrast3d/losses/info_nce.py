@@ -57,11 +57,12 @@ class _LogSumExp(torch.autograd.Function):
     def backward(ctx, grad):
         queries, keys, itself, log_sums = ctx.saved_tensors
         queries_grad, keys_grad = torch.empty_like(queries), torch.zeros_like(keys)
-        for rows in _blocks(queries):
-            similarity = _similarity(queries, keys, itself, ctx.temperature, rows)
-            softmax = similarity.sub_(log_sums[rows, None]).exp_()
-            queries_grad[rows] = softmax @ keys
-            keys_grad.addmm_(softmax.T, queries[rows])
+        with torch.autocast(queries.device.type, enabled=False):
+            for rows in _blocks(queries):
+                similarity = _similarity(queries, keys, itself, ctx.temperature, rows)
+                softmax = similarity.sub_(log_sums[rows, None]).exp_()
+                queries_grad[rows] = softmax @ keys
+                keys_grad.addmm_(softmax.T, queries[rows])
         scale = grad / ctx.temperature
         return queries_grad.mul_(scale), keys_grad.mul_(scale), None, None
 

@@ -51,8 +51,6 @@ class EdgeConv(nn.Module):
     def _split(self, x):
         """W [x_i, x_j - x_i] + b = ((W1 - W2) x_i + b) + (W2 x_j)."""
         on_center, on_difference = self.first.weight.chunk(2, dim=1)
-        both = nn.functional.linear(x, torch.cat([on_center - on_difference, on_difference]))
-        center, neighbor = both.to(self.first.weight.dtype).chunk(2, dim=-1)
-        if self.first.bias is not None:
-            center = center + self.first.bias
-        return center.contiguous(), neighbor.contiguous()
+        dtype = self.first.weight.dtype  # under autocast the products are bfloat16, the reductions are not
+        center = nn.functional.linear(x, on_center - on_difference, self.first.bias).to(dtype)
+        return center, nn.functional.linear(x, on_difference).to(dtype)

@@ -66,7 +66,7 @@ def update_running(running_mean, running_var, mean, var, count: float, momentum:
 class _EdgeConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx, center, neighbor, index, weight, bias, mean, var, eps, slope):
-        center, neighbor = center.contiguous(), neighbor.contiguous()
+        center, neighbor, index = center.contiguous(), neighbor.contiguous(), index.contiguous()
         ctx.training = mean is None
         if ctx.training:
             best, arg, total = graph.max_with_sum(neighbor, index)
@@ -86,11 +86,8 @@ class _EdgeConv(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad, *_):
         center, neighbor, index, weight, inv_std, out, arg = ctx.saved_tensors
-        center_part = activation_grad(grad.contiguous(), out, ctx.slope)
-        neighbor_part = graph.scatter_by_arg(center_part, arg, neighbor.shape[1])
-        grads = edge_norm_backward(
-            center, neighbor, index, center_part, neighbor_part, weight, inv_std, ctx.stats, ctx.training
-        )
+        parts = _selected(grad.contiguous(), out, arg, ctx.slope, center, neighbor)
+        grads = edge_norm_backward(center, neighbor, index, *parts, weight, inv_std, ctx.stats, ctx.training)
         return grads[0], grads[1], None, grads[2], grads[3], None, None, None, None
 
 
@@ -146,14 +143,24 @@ def affine_activation(center, best, scale, shift, slope: float) -> Tensor:
     return torch.nn.functional.leaky_relu(scale * (center + best) + shift, slope)
 
 
-def activation_grad(grad, out, slope: float) -> Tensor:
-    """grad * act' with act' read off the sign of the output."""
+def _selected(grad, out, arg, slope: float, center, neighbor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """-> dL/dy of the winning edges, summed over i's and over j's edges; its sum and its sum times e, (C,)."""
     if grad.device.type == "cpu":
-        result = torch.empty_like(grad)
-        run(kernels.activation_grad, grad.shape[0] * grad.shape[1], grad.numpy(), out.detach().numpy(),
-            scalar(slope, grad), result.numpy())
-        return result
-    return torch.where(out > 0, grad, slope * grad)
+        center_part, neighbor_part = torch.empty_like(grad), torch.zeros_like(neighbor)
+        sums = torch.zeros(2, len(grad), grad.shape[2], dtype=torch.float64)
+        run(kernels.edge_conv_selected, len(grad), grad.numpy(), out.detach().numpy(), arg.numpy(),
+            scalar(slope, grad), center.detach().numpy(), neighbor.detach().numpy(), center_part.numpy(),
+            neighbor_part.numpy(), sums[0].numpy(), sums[1].numpy())
+        return center_part, neighbor_part, *sums.sum(1).to(grad.dtype)
+    center_part = torch.where(out > 0, grad, slope * grad)
+    neighbor_part = graph.scatter_by_arg(center_part, arg, neighbor.shape[1])
+    return center_part, neighbor_part, *part_sums(center, neighbor, center_part, neighbor_part)
+
+
+def part_sums(center, neighbor, center_part, neighbor_part) -> tuple[Tensor, Tensor]:
+    """(C,) sums over edges of dL/dy and of dL/dy * (center_i + neighbor_j)."""
+    dot = (center_part * center).sum((0, 1)) + (neighbor_part * neighbor).sum((0, 1))
+    return center_part.sum((0, 1)), dot
 
 
 def scalar(value: float, like: Tensor):
@@ -161,26 +168,32 @@ def scalar(value: float, like: Tensor):
     return torch.empty(0, dtype=like.dtype).numpy().dtype.type(value)
 
 
-def edge_norm_backward(center, neighbor, index, center_part, neighbor_part, weight, inv_std, stats, training):
+def edge_norm_backward(center, neighbor, index, center_part, neighbor_part, bias_grad, dot, weight, inv_std,
+                       stats, training):
     """Back through y = weight * (center_i + neighbor_j - mean) * inv_std + bias over all edges.
 
-    center_part, neighbor_part: dL/dy summed over the edges of each i and of each j; they are sparse on edges,
-    dense on points. -> gradients of center, neighbor, weight, bias.
+    center_part, neighbor_part: dL/dy summed over the edges of each i and of each j, overwritten; bias_grad, dot:
+    its sums of `part_sums`. -> gradients of center, neighbor, weight, bias.
     """
     scale = weight * inv_std
-    bias_grad = center_part.sum((0, 1))
-    dot = (center_part * center).sum((0, 1)) + (neighbor_part * neighbor).sum((0, 1))
     weight_grad = inv_std * (dot - stats.mean * bias_grad)
-    center_grad, neighbor_grad = center_part * scale, neighbor_part * scale
-    if training:
-        sums = torch.stack([bias_grad, weight_grad])
-        if world_size() > 1:
-            sums = world_sum_(sums.clone())
-        shared = scale * sums[0] / stats.edges  # mean over edges of dL/d xhat, times inv_std
-        slope = scale * inv_std * sums[1] / stats.edges  # the part along xhat
-        k = index.shape[2]
-        reverse, degree = graph.scatter_over(center, index, neighbor.shape[1])
-        degree = degree[..., None].to(center.dtype)
-        center_grad -= k * shared + slope * (k * (center - stats.mean) + stats.total)
-        neighbor_grad -= degree * shared + slope * (degree * (neighbor - stats.mean) + reverse)
-    return center_grad, neighbor_grad, weight_grad, bias_grad
+    if not training:
+        return center_part.mul_(scale), neighbor_part.mul_(scale), weight_grad, bias_grad
+    sums = torch.stack([bias_grad, weight_grad])
+    if world_size() > 1:
+        sums = world_sum_(sums.clone())
+    shared = scale * sums[0] / stats.edges  # the mean over edges of dL/d xhat, times inv_std
+    slope = scale * inv_std * sums[1] / stats.edges  # the part along xhat
+    k = index.shape[2]
+    if center.device.type == "cpu":
+        reverse = torch.zeros_like(neighbor)
+        degree = torch.zeros(neighbor.shape[:2], dtype=torch.int32)
+        inputs = [t.detach().numpy() for t in (center, neighbor, index, stats.total, reverse, degree,
+                                               scale, shared, slope, stats.mean)]
+        run(kernels.edge_norm_backward, len(center), *inputs, center_part.numpy(), neighbor_part.numpy())
+        return center_part, neighbor_part, weight_grad, bias_grad
+    reverse, degree = graph.scatter_over(center, index, neighbor.shape[1])
+    degree = degree[..., None].to(center.dtype)
+    center_part = center_part * scale - k * shared - slope * (k * (center - stats.mean) + stats.total)
+    neighbor_part = neighbor_part * scale - degree * shared - slope * (degree * (neighbor - stats.mean) + reverse)
+    return center_part, neighbor_part, weight_grad, bias_grad

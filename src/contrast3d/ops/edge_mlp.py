@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from contrast3d.ops import neighbor_reduce as graph
-from contrast3d.ops.edge_conv import EdgeStatistics, edge_norm_backward, scalar, update_running
+from contrast3d.ops.edge_conv import EdgeStatistics, edge_norm_backward, part_sums, scalar, update_running
 from contrast3d.ops.kernels import edge as kernels
 from contrast3d.ops.kernels.threads import run
 
@@ -73,8 +73,9 @@ class _EdgeMLP(torch.autograd.Function):
         center_part, neighbor_part, out_weight_grad = _backward(
             grad.contiguous(), index, slot, center, neighbor, out_weight, scale, shift, ctx.slope
         )
+        sums = part_sums(center, neighbor, center_part, neighbor_part)
         grads = edge_norm_backward(
-            center, neighbor, index, center_part, neighbor_part, weight, inv_std, ctx.stats, ctx.training
+            center, neighbor, index, center_part, neighbor_part, *sums, weight, inv_std, ctx.stats, ctx.training
         )
         return grads[0], grads[1], None, grads[2], grads[3], out_weight_grad, None, None, None, None
 

@@ -119,14 +119,44 @@ def affine_activation(center, best, scale, shift, slope, out, start, stop):
 
 
 @kernel
-def activation_grad(grad, out, slope, out_grad, start, stop):
-    """out_grad = grad * act'(.), read off the sign of the activation's output."""
-    n = grad.shape[1]
-    for row in range(start, stop):
-        b, i = row // n, row % n
-        x, y, z = grad[b, i], out[b, i], out_grad[b, i]
-        for c in range(x.shape[0]):
-            z[c] = x[c] if y[c] > 0 else slope * x[c]
+def edge_conv_selected(grad, out, arg, slope, center, neighbor, center_part, neighbor_part, bias_grad, dot, start, stop):
+    """Back through maximum and activation, to the edges that won: y = scale * (center_i + neighbor_j) + shift.
+
+    center_part[b, i], neighbor_part[b, j]: dL/dy summed over the edges of i and of j (the latter added to zeros).
+    bias_grad[b], dot[b]: float64 sums over the cloud of dL/dy and of dL/dy * (center_i + neighbor_j).
+    """
+    n, channels = grad.shape[1], grad.shape[2]
+    for b in range(start, stop):
+        for i in range(n):
+            for c in range(channels):
+                g = grad[b, i, c]
+                if not out[b, i, c] > 0:
+                    g *= slope
+                j = arg[b, i, c]
+                center_part[b, i, c] = g
+                neighbor_part[b, j, c] += g
+                bias_grad[b, c] += g
+                dot[b, c] += g * (center[b, i, c] + neighbor[b, j, c])
+
+
+@kernel
+def edge_norm_backward(center, neighbor, index, neighbor_total, reverse, degree, scale, shared, slope, mean,
+                       center_part, neighbor_part, start, stop):
+    """Back through batch norm over all edges; turns the parts in place into the gradients of the points.
+
+    The gradient of edge e is scale * dL/dy - shared - slope * (e - mean); summed over the edges of i and of j.
+    reverse, degree: zeros; they receive the sum of center_i over the edges into j, and the number of those.
+    """
+    n, k, channels = index.shape[1], index.shape[2], center.shape[2]
+    for b in range(start, stop):
+        scatter_sum(center, index, reverse, degree, b, b + 1)
+        for i in range(n):
+            deg = degree[b, i]
+            x, y, dx, dy = center[b, i], neighbor[b, i], center_part[b, i], neighbor_part[b, i]
+            s, r = neighbor_total[b, i], reverse[b, i]
+            for c in range(channels):
+                dx[c] = scale[c] * dx[c] - k * shared[c] - slope[c] * (k * (x[c] - mean[c]) + s[c])
+                dy[c] = scale[c] * dy[c] - deg * shared[c] - slope[c] * (deg * (y[c] - mean[c]) + r[c])
 
 
 @kernel
