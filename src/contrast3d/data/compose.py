@@ -8,8 +8,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from contrast3d.data.crops import Dropper
 from contrast3d.data.draws import Draws
-from contrast3d.data.transforms import Affine, Transform, apply_affine, require, tracked
+from contrast3d.data.segments import keep_points, per_point, tracked
+from contrast3d.data.transforms import Affine, Transform, apply_affine, require
 from contrast3d.types import Clouds
 
 
@@ -24,8 +26,7 @@ class Compose:
 
     def __call__(self, clouds: Clouds, draws: Draws) -> Clouds:
         pending = None
-        for transform in self.transforms:
-            own = draws.child()
+        for transform, own in zip(self.transforms, draws.children(len(self.transforms))):
             if isinstance(transform, Affine):
                 matrices = transform.matrices(own)
                 pending = matrices if pending is None else matrices @ pending
@@ -40,7 +41,8 @@ class Compose:
 class OneOf:
     """Each sample goes through one of the transforms, drawn by `weights` (equal ones when None).
 
-    A None among the transforms leaves the sample as it is.
+    A None among the transforms leaves the sample as it is. Where all of them only drop points, masks of the
+    whole batch are cheaper than taking it apart and joining it again.
     """
 
     transforms: tuple[Transform | None, ...] | list[Transform | None]
@@ -55,10 +57,14 @@ class OneOf:
 
     def __call__(self, clouds: Clouds, draws: Draws) -> Clouds:
         chosen = draws.choice(tuple(self.weights or (1.0,) * len(self.transforms)))
+        options = list(zip(self.transforms, draws.children(len(self.transforms))))
+        if all(isinstance(transform, Dropper) for transform in self.transforms):
+            masks = torch.stack([transform.mask(clouds, own) for transform, own in options])
+            return keep_points(clouds, masks.gather(0, per_point(clouds, chosen)[None])[0])
         clouds = tracked(clouds)  # or only some of the parts would carry indices and transforms
         parts, order = [], []
-        for option, transform in enumerate(self.transforms):
-            own, rows = draws.child(), (chosen == option).nonzero().flatten()
+        for option, (transform, own) in enumerate(options):
+            rows = (chosen == option).nonzero().flatten()
             if len(rows):
                 part = _take_clouds(clouds, rows)
                 parts.append(part if transform is None else transform(part, own.take(rows)))

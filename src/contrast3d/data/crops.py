@@ -6,6 +6,7 @@ They keep features, point labels and `indices` with their points, and leave ever
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -13,44 +14,39 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from contrast3d.data.draws import Draws
-from contrast3d.data.transforms import reduce_clouds, require, tracked
+from contrast3d.data.segments import (
+    bounding_box_middle,
+    cloud_max,
+    cloud_smallest,
+    keep_points,
+    map_points,
+    per_point,
+    tracked,
+)
+from contrast3d.data.transforms import require
 from contrast3d.types import Clouds
 
 
-def keep_points(clouds: Clouds, keep: Bool[Tensor, "n"]) -> Clouds:
-    """The points where `keep` is True, in their order; indices are filled in where they are missing."""
-    counts = torch.cat((clouds.offsets.new_zeros(1), keep.cumsum(0)))
-    return tracked(clouds).take_points(keep.nonzero().flatten(), counts[clouds.offsets])
+class Dropper(ABC):
+    """A transform that drops points."""
 
+    @abstractmethod
+    def mask(self, clouds: Clouds, draws: Draws) -> Bool[Tensor, "n"]:
+        """(sum N,) True for the points that stay, at least one of each cloud."""
 
-def smallest(clouds: Clouds, values: Tensor, counts: Int[Tensor, "b"]) -> Tensor:
-    """Loop: for cloud b, the counts[b]-th smallest (from 1) of its per-point values (sum N,) -> (B,)."""
-    if clouds.is_dense:
-        table = clouds.as_dense(values)
-    else:
-        lengths = clouds.lengths
-        top = math.inf if values.is_floating_point() else torch.iinfo(values.dtype).max
-        table = values.new_full((len(clouds), int(lengths.max())), top)
-        table[torch.arange(table.shape[1], device=values.device) < lengths[:, None]] = values
-    return _sorted_rows(table).gather(1, counts[:, None] - 1).flatten()
-
-
-def _sorted_rows(table: Tensor) -> Tensor:
-    if table.device.type == "cpu":  # numpy's vectorised sort of bare values is 30 times faster than torch's
-        array = table.contiguous().clone().numpy()
-        array.sort(axis=1)
-        return torch.from_numpy(array)
-    return table.sort(dim=1).values
+    def __call__(self, clouds: Clouds, draws: Draws) -> Clouds:
+        return keep_points(clouds, self.mask(clouds, draws))
 
 
 def _distances_to_random_point(clouds: Clouds, draws: Draws) -> Float[Tensor, "n"]:
     """Squared distance of each point to one random point of its cloud."""
     centers = clouds.points.index_select(0, clouds.offsets[:-1] + draws.integers(clouds.lengths))
-    return (clouds.points - centers.repeat_interleave(clouds.lengths, dim=0)).square_().sum(1)
+    x, y, z = (p - per_point(clouds, c) for p, c in zip(clouds.points.unbind(1), centers.unbind(1)))
+    return x * x + y * y + z * z
 
 
 @dataclass(frozen=True)
-class Crop:
+class Crop(Dropper):
     """Keep the points nearest to a random one: a fraction of the cloud uniform in `keep`."""
 
     keep: tuple[float, float] = (0.7, 0.9)
@@ -58,15 +54,15 @@ class Crop:
     def __post_init__(self):
         require(0 <= self.keep[0] <= self.keep[1] <= 1, f"Crop: keep={self.keep} is no range of fractions")
 
-    def __call__(self, clouds: Clouds, draws: Draws) -> Clouds:
+    def mask(self, clouds: Clouds, draws: Draws) -> Bool[Tensor, "n"]:
         distances = _distances_to_random_point(clouds, draws)
         counts = (draws.uniform((), *self.keep) * clouds.lengths).round().long().clamp(min=1)
-        limits = smallest(clouds, distances, torch.minimum(counts, clouds.lengths))
-        return keep_points(clouds, distances <= limits.repeat_interleave(clouds.lengths))
+        limits = cloud_smallest(clouds, distances, torch.minimum(counts, clouds.lengths))
+        return distances <= per_point(clouds, limits)
 
 
 @dataclass(frozen=True)
-class Cutout:
+class Cutout(Dropper):
     """Remove the points nearest to a random one: a fraction of the cloud uniform in `remove`."""
 
     remove: tuple[float, float] = (0.1, 0.3)
@@ -75,15 +71,15 @@ class Cutout:
         require(0 <= self.remove[0] <= self.remove[1] <= 1,
                 f"Cutout: remove={self.remove} is no range of fractions")
 
-    def __call__(self, clouds: Clouds, draws: Draws) -> Clouds:
+    def mask(self, clouds: Clouds, draws: Draws) -> Bool[Tensor, "n"]:
         distances = _distances_to_random_point(clouds, draws)
         counts = (draws.uniform((), *self.remove) * clouds.lengths).round().long()
-        limits = smallest(clouds, distances, torch.minimum(counts + 1, clouds.lengths))
-        return keep_points(clouds, distances >= limits.repeat_interleave(clouds.lengths))
+        limits = cloud_smallest(clouds, distances, torch.minimum(counts + 1, clouds.lengths))
+        return distances >= per_point(clouds, limits)
 
 
 @dataclass(frozen=True)
-class PointDropout:
+class PointDropout(Dropper):
     """Drop each point with a probability drawn per sample, uniform in [0, max_ratio] (PointNet++)."""
 
     max_ratio: float = 0.3
@@ -91,15 +87,15 @@ class PointDropout:
     def __post_init__(self):
         require(0 <= self.max_ratio <= 1, f"PointDropout: max_ratio={self.max_ratio} is no fraction")
 
-    def __call__(self, clouds: Clouds, draws: Draws) -> Clouds:
-        ratios = draws.uniform((), 0.0, self.max_ratio).repeat_interleave(clouds.lengths)
+    def mask(self, clouds: Clouds, draws: Draws) -> Bool[Tensor, "n"]:
+        ratios = per_point(clouds, draws.uniform((), 0.0, self.max_ratio))
         keep = draws.points_uniform(clouds).flatten() >= ratios
         keep[clouds.offsets[:-1] + draws.integers(clouds.lengths)] = True
-        return keep_points(clouds, keep)
+        return keep
 
 
 @dataclass(frozen=True)
-class PartialView:
+class PartialView(Dropper):
     """Keep what a camera sees that looks at the cloud from a random side.
 
     The camera stands on a sphere of `distance` radii around the middle of the bounding box, at an elevation
@@ -118,29 +114,24 @@ class PartialView:
         require(-90 <= low <= high <= 90,
                 f"PartialView: elevation={self.elevation} is no range within -90 ... 90")
 
-    def __call__(self, clouds: Clouds, draws: Draws) -> Clouds:
-        low, high = (reduce_clouds(clouds, clouds.points, how) for how in ("amin", "amax"))
-        of_point = clouds.batch_index
-        points = (clouds.points - ((low + high) / 2).index_select(0, of_point)).float()
-        radius = reduce_clouds(clouds, points.square().sum(1), "amax").sqrt().clamp(min=1e-12)
-        points /= radius.index_select(0, of_point)[:, None]
-        frames = self._frames(draws).index_select(0, of_point)
-        right, up, toward = (frames.view(-1, 3, 3) * points[:, None]).sum(-1).unbind(1)
-        depth = self.distance - toward
+    def mask(self, clouds: Clouds, draws: Draws) -> Bool[Tensor, "n"]:
+        points = (clouds.points - per_point(clouds, bounding_box_middle(clouds))).float()
+        right, up, toward = map_points(clouds, points, self._axes(draws)).T.contiguous()
+        radius = cloud_max(clouds, right * right + up * up + toward * toward).sqrt().clamp(min=1e-12)
+        depth = self.distance - toward / per_point(clouds, radius)
 
         cells = (clouds.lengths.sqrt() / 2).clamp(1, self.grid).floor()
-        half = 1 / math.sqrt(self.distance**2 - 1)  # tangent of the angle under which the unit sphere appears
-        side = cells.index_select(0, of_point)
-        column, row = (
-            ((across / depth / half + 1) / 2 * side).long().clamp_(0, self.grid - 1) for across in (right, up)
-        )
-        cell = (of_point * self.grid + row) * self.grid + column
+        half = 1 / math.sqrt(self.distance**2 - 1)  # tangent of half the angle that the unit sphere fills
+        zoom = per_point(clouds, cells / (2 * half * radius)) / depth
+        middle = per_point(clouds, cells / 2)
+        column, row = ((across * zoom + middle).long().clamp_(0, self.grid - 1) for across in (right, up))
+        cell = (clouds.batch_index * self.grid + row) * self.grid + column
         nearest = depth.new_full((len(clouds) * self.grid**2,), math.inf)
         nearest.scatter_reduce_(0, cell, depth, "amin")
-        return keep_points(clouds, depth <= nearest.index_select(0, cell) + 2 / side)
+        return depth <= nearest.index_select(0, cell) + per_point(clouds, 2 / cells)
 
-    def _frames(self, draws: Draws) -> Float[Tensor, "b 9"]:
-        """Rows of each camera's axes: right, up, and from the cloud toward the camera."""
+    def _axes(self, draws: Draws) -> Float[Tensor, "b 3 3"]:
+        """The axes of each camera as rows: right, up, and from the cloud toward the camera."""
         azimuth = draws.uniform((), -math.pi, math.pi)
         low, high = (math.sin(math.radians(e)) for e in self.elevation)
         sin_e = draws.uniform((), low, high)
@@ -149,7 +140,7 @@ class PartialView:
             -sin_a, cos_a, torch.zeros_like(sin_a),
             -sin_e * cos_a, -sin_e * sin_a, cos_e,
             cos_e * cos_a, cos_e * sin_a, sin_e,
-        ), 1)
+        ), 1).view(-1, 3, 3)
 
 
 @dataclass(frozen=True)
@@ -180,10 +171,11 @@ class Resample:
 
     def _balanced(self, clouds: Clouds, draws: Draws) -> Int[Tensor, "m"]:
         lengths = clouds.lengths
-        # Random values with the row in the low bits all differ: exactly `extra` of them are within the limit.
-        order = (draws.points_uniform(clouds).flatten() * 2**24).long() << 32
+        # Random words whose low half is the row all differ: exactly `extra` of them are within the limit.
+        order = draws.points_words(clouds).bitwise_and_(-(1 << 32))
         order += torch.arange(len(order), device=order.device)
         times, extra = self.num_points // lengths, self.num_points % lengths
-        limits = smallest(clouds, order, extra.clamp(min=1)).masked_fill_(extra == 0, -1)
-        copies = times.repeat_interleave(lengths) + (order <= limits.repeat_interleave(lengths))
+        limits = cloud_smallest(clouds, order, extra.clamp(min=1))
+        limits.masked_fill_(extra == 0, torch.iinfo(limits.dtype).min)
+        copies = per_point(clouds, times) + (order <= per_point(clouds, limits))
         return torch.repeat_interleave(copies, output_size=len(clouds) * self.num_points)

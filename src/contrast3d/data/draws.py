@@ -1,68 +1,64 @@
 """`Draws`: counter-based random numbers, so that what a sample draws depends on nothing but its own key.
 
-A key is hashed from (seed, epoch, sample id, view). The numbers behind a key are the outputs of splitmix64
+A key is hashed from (seed, epoch, view, sample id). The numbers behind a key are the outputs of splitmix64
 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators") that starts there, so number i
 is computed without the ones before it: no generator state, no order, the same for any batch, rank or resume.
-Everything is int64 arithmetic with wrap-around: uniforms are the same bits on every device.
+Everything is int64 arithmetic with wrap-around: uniforms are the same bits on every device, normals the same
+to rounding.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from contrast3d.data.segments import per_point, point_rows
 from contrast3d.types import Clouds
 
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # the increment and the two multipliers of splitmix64, as int64
 _MULTIPLIERS = (0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64)
 
 
-def _mix(words: Int[Tensor, "*s"]) -> Int[Tensor, "*s"]:
-    """The output function of splitmix64: a bijection of 64-bit words whose output bits look independent."""
-    words = words.clone(memory_format=torch.contiguous_format)
+def _mix_(words: Int[Tensor, "*s"]) -> Int[Tensor, "*s"]:
+    """The output function of splitmix64, in place: a bijection whose output bits look independent."""
     high = torch.empty_like(words)
-    for shift, multiplier in zip((30, 27, 31), (*_MULTIPLIERS, 1)):
+    for shift, multiplier in zip((30, 27, 31), (*_MULTIPLIERS, None)):
         torch.bitwise_right_shift(words, shift, out=high)
         words ^= high.bitwise_and_((1 << (64 - shift)) - 1)  # >> copies the sign; a logical shift does not
-        if multiplier != 1:
+        if multiplier is not None:
             words *= multiplier
     return words
 
 
-def _absorb(key: Int[Tensor, "*s"], value: int | Int[Tensor, "*t"]) -> Tensor:
-    """Hash one more number into a key."""
-    if isinstance(value, int):
-        value = (value + 2**63) % 2**64 - 2**63
-    return _mix((key ^ value) + _GOLDEN)
+def _uniform(words: Int[Tensor, "*s"], channels: int = 1) -> Float[Tensor, "*s c"]:
+    """Each word -> 1 or 2 independent float32 of 24 bits, or 3 of 21 bits, in [0, 1)."""
+    bits = min(24, 63 // channels)
+    values = torch.empty(*words.shape, channels, device=words.device)
+    for i in range(channels):
+        values[..., i] = (words >> (64 - bits * (i + 1))).bitwise_and_((1 << bits) - 1)
+    return values.mul_(2.0**-bits)
 
 
-def _halves(words: Int[Tensor, "*s w"]) -> tuple[Float[Tensor, "*s w"], Float[Tensor, "*s w"]]:
-    """Each word -> two independent float32 in [0, 1) of 24 bits."""
-    first = ((words >> 40) & 0xFFFFFF).float()
-    second = ((words >> 16) & 0xFFFFFF).float()
-    return first.mul_(2.0**-24), second.mul_(2.0**-24)
+def _normal(words: Int[Tensor, "*s"], channels: int = 1) -> Float[Tensor, "*s c"]:
+    """The inverse distribution function in the middle of each uniform's step; |values| stay below 5.5."""
+    step = 2.0 ** -min(24, 63 // channels)
+    return _uniform(words, channels).mul_(2).sub_(1 - step).erfinv_().mul_(math.sqrt(2))
 
 
-def _uniform(words: Int[Tensor, "*s w"], count: int) -> Float[Tensor, "*s c"]:
-    return torch.stack(_halves(words), -1).flatten(-2)[..., :count]
-
-
-def _normal(words: Int[Tensor, "*s w"], count: int) -> Float[Tensor, "*s c"]:
-    """Box and Muller 1958: two uniforms -> two standard normals; |values| stay below 5.8."""
-    radius, angle = _halves(words)
-    radius = radius.neg_().add_(1).log_().mul_(-2).sqrt_()
-    angle = angle.mul_(2 * math.pi)
-    return torch.stack((angle.cos().mul_(radius), angle.sin_().mul_(radius)), -1).flatten(-2)[..., :count]
+def _fraction(words: Int[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """Each word -> a float64 of 53 bits in [0, 1)."""
+    return (words >> 11).bitwise_and_((1 << 53) - 1).double().mul_(2.0**-53)
 
 
 class Draws:
     """The random numbers of one batch: B independent streams, one per sample.
 
-    Each call returns fresh numbers: it advances a counter that is the same for all samples. `child()` gives
-    a part of a pipeline a counter of its own, so that what one part consumes never shifts the next one's.
+    Each call returns fresh numbers: it advances a counter that is the same for all samples. `children` give
+    the parts of a pipeline counters of their own, so that what one part consumes never shifts the next one's.
 
     keys: (B,) int64, one per sample; they key the per-point numbers.
     parameter_keys: (B,) int64, what keys the per-sample numbers; `keys` unless the draws are `shared()`.
@@ -76,10 +72,9 @@ class Draws:
     @classmethod
     def of(cls, seed: int, epoch: int, ids: Int[Tensor, "b"], view: int = 0) -> Draws:
         """The draws of the samples `ids` (B,) for one view in one epoch."""
-        key = torch.zeros((), dtype=torch.int64, device=ids.device)
-        for value in (seed, epoch, view):
-            key = _absorb(key, value)
-        return cls(_absorb(key, ids.long()))
+        digest = hashlib.blake2b(f"{seed}, {epoch}, {view}".encode(), digest_size=8).digest()
+        start = int.from_bytes(digest, "little", signed=True)
+        return cls(_mix_((ids.long() * _GOLDEN).add_(start)))
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -98,67 +93,57 @@ class Draws:
         taken._stream = self._stream
         return taken
 
-    def child(self) -> Draws:
-        """An independent `Draws` for the same samples; the counter moves on by one, whatever it does."""
-        return Draws(*self._next())
+    def children(self, count: int) -> list[Draws]:
+        """Independent `Draws` for the same samples; the counter moves on by `count` in any case."""
+        streams = torch.tensor([self._advance() for _ in range(count)], device=self.keys.device)[:, None]
+        keys = _mix_(self.keys + streams)
+        if self.parameter_keys is self.keys:
+            return [Draws(own) for own in keys]
+        return [Draws(*own) for own in zip(keys, _mix_(self.parameter_keys + streams))]
 
     def uniform(
         self, shape: tuple[int, ...] = (), low: float = 0.0, high: float = 1.0
     ) -> Float[Tensor, "b *s"]:
         """(B, *shape) float32, uniform in [low, high)."""
-        return self._samples(shape, _uniform).mul_(high - low).add_(low)
+        return _uniform(self._words(shape))[..., 0].mul_(high - low).add_(low)
 
     def normal(self, shape: tuple[int, ...] = ()) -> Float[Tensor, "b *s"]:
         """(B, *shape) float32, standard normal."""
-        return self._samples(shape, _normal)
+        return _normal(self._words(shape))[..., 0]
 
     def integers(self, high: int | Int[Tensor, "b"], shape: tuple[int, ...] = ()) -> Int[Tensor, "b *s"]:
-        """(B, *shape) int64, uniform in 0 ... high - 1; `high` may differ by sample and stays below 2^24."""
+        """(B, *shape) int64, uniform in 0 ... high - 1; `high` may differ by sample, and stays below 2^53."""
         if isinstance(high, Tensor):
             high = high.view(-1, *[1] * len(shape))
-        return (self.uniform(shape).double() * high).long()
+        return _fraction(self._words(shape)).mul_(high).long()
 
     def choice(self, weights: tuple[float, ...]) -> Int[Tensor, "b"]:
         """(B,) int64: option i with a probability proportional to weights[i]."""
-        edges = torch.tensor(weights, dtype=torch.float64).cumsum(0)
-        edges = (edges / edges[-1])[:-1].to(self.keys.device)
-        return torch.searchsorted(edges, self.uniform().double(), right=True)
+        edges = torch.tensor(weights, dtype=torch.float64, device=self.keys.device).cumsum(0)
+        return torch.searchsorted(edges[:-1] / edges[-1], _fraction(self._words(())), right=True)
 
-    def points_uniform(self, clouds: Clouds, channels: int = 1) -> Float[Tensor, "n c"]:
-        """(sum N, channels) float32, uniform in [0, 1), for the points of the B clouds.
+    def points_words(self, clouds: Clouds) -> Int[Tensor, "n"]:
+        """(sum N,) int64, 64 random bits for each point of the B clouds.
 
         Keyed by each point's row in its untransformed cloud (`clouds.indices` where there are any), so what a
         point draws does not depend on which other points survived; repeats of a point draw the same.
         """
-        return _uniform(self._point_words(clouds, channels), channels)
+        words = point_rows(clouds) * _GOLDEN
+        return _mix_(words.add_(per_point(clouds, self.keys + self._advance())))
+
+    def points_uniform(self, clouds: Clouds, channels: int = 1) -> Float[Tensor, "n c"]:
+        """(sum N, channels <= 3) float32, uniform in [0, 1); keyed like `points_words`."""
+        return _uniform(self.points_words(clouds), channels)
 
     def points_normal(self, clouds: Clouds, channels: int = 1) -> Float[Tensor, "n c"]:
-        """(sum N, channels) float32, standard normal; keyed like `points_uniform`."""
-        return _normal(self._point_words(clouds, channels), channels)
+        """(sum N, channels <= 3) float32, standard normal; keyed like `points_words`."""
+        return _normal(self.points_words(clouds), channels)
 
-    def _next(self) -> tuple[Int[Tensor, "b"], Int[Tensor, "b"]]:
+    def _advance(self) -> int:
+        """Where the next 2^32 numbers of each key start, as an int64 to add to it."""
         self._stream += 1
-        keys = _absorb(self.keys, self._stream)
-        shared = self.parameter_keys is not self.keys
-        return keys, _absorb(self.parameter_keys, self._stream) if shared else keys
+        return ((self._stream << 32) * _GOLDEN + 2**63) % 2**64 - 2**63
 
-    def _samples(self, shape: tuple[int, ...], convert) -> Tensor:
-        count = math.prod(shape)
-        keys = self._next()[1]
-        steps = torch.arange(1, (count + 1) // 2 + 1, device=keys.device) * _GOLDEN
-        return convert(_mix(keys[:, None] + steps), count).reshape(len(self), *shape)
-
-    def _point_words(self, clouds: Clouds, channels: int) -> Int[Tensor, "n w"]:
-        """Words enough for `channels` values per point: word w of row r is number r * W + w of the key."""
-        keys, words = self._next()[0], (channels + 1) // 2
-        counter = point_rows(clouds) * words
-        counter = (counter[:, None] + torch.arange(1, words + 1, device=keys.device)).mul_(_GOLDEN)
-        counter += keys.index_select(0, clouds.batch_index)[:, None]
-        return _mix(counter)
-
-
-def point_rows(clouds: Clouds) -> Int[Tensor, "n"]:
-    """(sum N,) the row of each point in its untransformed cloud: `indices`, or else its row in this one."""
-    if clouds.indices is not None:
-        return clouds.indices
-    return torch.arange(len(clouds.points), device=clouds.device) - clouds.offsets[clouds.batch_index]
+    def _words(self, shape: tuple[int, ...]) -> Int[Tensor, "b *s"]:
+        counter = torch.arange(math.prod(shape), device=self.keys.device) * _GOLDEN + self._advance()
+        return _mix_(self.parameter_keys[:, None] + counter).view(len(self), *shape)

@@ -17,7 +17,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from contrast3d.data.draws import Draws, point_rows
+from contrast3d.data.draws import Draws
+from contrast3d.data.segments import (
+    bounding_box_middle,
+    cloud_max,
+    cloud_mean,
+    map_points,
+    per_point,
+    tracked,
+)
 from contrast3d.errors import ConfigError
 from contrast3d.types import Clouds
 
@@ -30,24 +38,10 @@ def require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-def tracked(clouds: Clouds) -> Clouds:
-    """The same clouds with `indices` and `transform` filled in where they are missing."""
-    eye = torch.eye(4, device=clouds.device).expand(len(clouds), 4, 4)
-    return clouds.replace(
-        indices=point_rows(clouds), transform=eye if clouds.transform is None else clouds.transform
-    )
-
-
 def apply_affine(clouds: Clouds, matrices: Float[Tensor, "b 4 4"]) -> Clouds:
     """Map cloud b by matrices[b] (column vectors, last row 0 0 0 1) and accumulate it in `transform`."""
-    done = tracked(clouds).transform
-    linear, shift = matrices[:, :3, :3].to(clouds.points.dtype), matrices[:, :3, 3].to(clouds.points.dtype)
-    if clouds.is_dense:
-        points = torch.baddbmm(shift[:, None], clouds.dense, linear.mT).view_as(clouds.points)
-    else:
-        of_point = clouds.batch_index
-        rows = linear.reshape(-1, 9).index_select(0, of_point).view(-1, 3, 3)
-        points = (rows * clouds.points[:, None]).sum(-1).add_(shift.index_select(0, of_point))
+    done, maps = tracked(clouds).transform, matrices.to(clouds.points.dtype)
+    points = map_points(clouds, clouds.points, maps[:, :3, :3]).add_(per_point(clouds, maps[:, :3, 3]))
     return clouds.replace(points=points, transform=matrices.to(done.dtype) @ done)
 
 
@@ -228,15 +222,6 @@ class UniformJitter:
         return clouds.replace(points=clouds.points + noise.to(clouds.points.dtype))
 
 
-def reduce_clouds(clouds: Clouds, values: Float[Tensor, "n *c"], how: str) -> Float[Tensor, "b *c"]:
-    """Per-cloud "mean", "amin" or "amax" of per-point values."""
-    if clouds.is_dense:
-        return getattr(clouds.as_dense(values), how)(1)
-    index = clouds.batch_index.view(-1, *[1] * (values.ndim - 1)).expand_as(values)
-    empty = values.new_zeros(len(clouds), *values.shape[1:])
-    return empty.scatter_reduce(0, index, values, how, include_self=False)
-
-
 @dataclass(frozen=True)
 class Normalize:
     """Centre each cloud and scale it into the unit sphere (its farthest point at distance 1).
@@ -250,12 +235,9 @@ class Normalize:
         require(self.center in ("mean", "bbox"), f"Normalize: center={self.center!r} is not 'mean' or 'bbox'")
 
     def __call__(self, clouds: Clouds, draws: Draws) -> Clouds:
-        if self.center == "mean":
-            center = reduce_clouds(clouds, clouds.points, "mean")
-        else:
-            low, high = (reduce_clouds(clouds, clouds.points, how) for how in ("amin", "amax"))
-            center = (low + high) / 2
-        distances = (clouds.points - center.index_select(0, clouds.batch_index)).norm(dim=1)
-        radius = reduce_clouds(clouds, distances, "amax")
+        mean = self.center == "mean"
+        center = cloud_mean(clouds, clouds.points) if mean else bounding_box_middle(clouds)
+        x, y, z = (clouds.points - per_point(clouds, center)).unbind(1)
+        radius = cloud_max(clouds, x * x + y * y + z * z).sqrt()
         factor = torch.where(radius > 0, 1 / radius, 1)[:, None]
         return apply_affine(clouds, homogeneous(torch.diag_embed(factor.expand(-1, 3)), -center * factor))
