@@ -14,7 +14,7 @@ from contrast3d.engine.means import RunningMeans
 from contrast3d.engine.randomness import random_state, set_random_state
 from contrast3d.engine.run_dir import RunDir, differences
 from contrast3d.engine.schedule import Plan
-from contrast3d.errors import ConfigError
+from contrast3d.errors import ConfigError, DataError
 
 # An epoch's end is saved when saves have cost less than this share of the time.
 CHEAP_SHARE = 0.05
@@ -39,7 +39,7 @@ class Checkpoints:
     ):
         self.run, self.method, self.optimizer, self.plan = run, method, optimizer, plan
         self.every_steps = every_steps
-        self._saved_at, self._saved_step, self._cost = time.monotonic(), 0, 0.0
+        self._saved_at, self._saved_step, self._cost = time.monotonic(), -1, 0.0
 
     def restore(self, resume: bool) -> Position:
         """The saved position, with everything else put back in place; a fresh one when there is none."""
@@ -61,9 +61,11 @@ class Checkpoints:
         return Position(state["step"], state["seconds"], RunningMeans(state["means"]), state["metrics"])
 
     def due(self, step: int) -> bool:
-        """Whether to save before optimiser step `step`."""
+        """Whether to save before optimiser step `step`; the initial weights, being draws, always are."""
         if self.run is None or step == self._saved_step:
             return False
+        if self._saved_step < 0:
+            return True
         if self.every_steps is not None and step % self.every_steps == 0:
             return True
         waited = time.monotonic() - self._saved_at
@@ -89,8 +91,9 @@ class Checkpoints:
         })
         encoder = getattr(self.method, "encoder", None)
         if isinstance(encoder, nn.Module) and distributed.is_main():
-            recipe = self.run.recipe if self.run.has_recipe else {}
-            self.run.save_encoder(encoder, {"step": str(position.step), "recipe": json.dumps(recipe)})
+            origin = {"recipe": self.run.recipe if self.run.has_recipe else {}, "step": position.step}
+            # one entry, since safetensors writes several in random order
+            self.run.save_encoder(encoder, {"contrast3d": json.dumps(origin)})
         self._saved_at, self._saved_step = time.monotonic(), position.step
         self._cost = self._saved_at - start
 
@@ -99,6 +102,8 @@ class Checkpoints:
         return {**self.plan.settings.fingerprint, "batches_per_epoch": self.plan.batches_per_epoch}
 
     def _check(self, state: dict) -> None:
+        if "settings" not in state:
+            raise DataError(f"{self.run.path}/state.pt", f"the keys {list(state)[:5]}", "the state of a run")
         changed = differences(state["settings"], self._fingerprint)
         if changed:
             raise ConfigError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from dataclasses import dataclass
 
@@ -78,19 +79,19 @@ def is_main() -> bool:
     return get_rank() == 0
 
 
-def maximum(*values: float) -> list[float]:
+def maximum(*values: float | int) -> list[float]:
     """The largest of each value over the ranks: how ranks agree to stop or save at the same step."""
     if not is_distributed():
-        return list(values)
+        return [float(v) for v in values]
     agreed = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(agreed, dist.ReduceOp.MAX)
     return agreed.tolist()
 
 
-def total(*values: float) -> list[float]:
+def total(*values: float | int) -> list[float]:
     """The sum of each value over the ranks."""
     if not is_distributed():
-        return list(values)
+        return [float(v) for v in values]
     summed = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(summed)
     return summed.tolist()
@@ -116,4 +117,7 @@ def parallel(method: nn.Module) -> nn.Module:
         return method
     for buffer in method.buffers():
         dist.broadcast(buffer, src=0)
-    return nn.parallel.DistributedDataParallel(method, broadcast_buffers=False)
+    parallel_class = nn.parallel.DistributedDataParallel
+    if "forward_sync_buffers" in inspect.signature(parallel_class).parameters:  # the name since torch 2.13
+        return parallel_class(method, forward_sync_buffers=False)
+    return parallel_class(method, broadcast_buffers=False)

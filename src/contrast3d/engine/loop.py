@@ -101,8 +101,7 @@ def train(
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16")
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     check_steps = 1 if device.type == "cpu" else GPU_CHECK_STEPS
-    shapes_per_step = loader.batch_size * settings.accumulate if hasattr(loader, "batch_size") else None
-    display = Progress(plan, shapes_per_step, quiet or not distributed.is_main())
+    display = Progress(plan, getattr(loader, "batch_size", None), quiet or not distributed.is_main())
     journal = Journal(run, display, tensorboard, position.step)
     status, started, start_step = "finished", time.perf_counter() - position.seconds, position.step
     method.train()

@@ -27,10 +27,11 @@ class RunningMeans:
         """How many steps have been added."""
         return max(self._counts.values(), default=0)
 
-    def add(self, name: str, value: Tensor | float) -> None:
+    def add(self, name: str, value: Tensor | float | int) -> None:
         value = value.detach().float() if isinstance(value, Tensor) else torch.tensor(float(value))
         former = self._sums.get(name)
-        self._sums[name] = value if former is None else former.to(value.device) + value
+        # a clone, since the method may go on writing to a buffer it reports
+        self._sums[name] = value.clone() if former is None else former.to(value.device) + value
         self._counts[name] = self._counts.get(name, 0) + 1
 
     def value(self, name: str) -> float:

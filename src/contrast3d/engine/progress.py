@@ -18,11 +18,11 @@ LINE_SECONDS = 10.0
 class Progress:
     """Epoch, loss, rate, elapsed and remaining time on stderr; silent when `quiet`.
 
-    shapes_per_step: shapes of one optimiser step over all ranks; None counts steps instead.
+    batch_size: shapes in one loader batch over all ranks; None counts steps instead.
     """
 
-    def __init__(self, plan: Plan, shapes_per_step: int | None = None, quiet: bool = False):
-        self.plan, self.shapes_per_step, self.quiet = plan, shapes_per_step, quiet
+    def __init__(self, plan: Plan, batch_size: int | None = None, quiet: bool = False):
+        self.plan, self.batch_size, self.quiet = plan, batch_size, quiet
         self.numbers: dict[str, float] = {}
         self._interval = BAR_SECONDS if sys.stderr.isatty() else LINE_SECONDS
         self._shown: deque[tuple[float, int]] = deque(maxlen=20)  # (time, step) of the last renderings
@@ -68,9 +68,9 @@ class Progress:
     def _rate(self) -> str:
         (then, first), (now, last) = self._shown[0], self._shown[-1]
         steps_per_second = (last - first) / max(now - then, 1e-9)
-        if self.shapes_per_step is None:
+        if self.batch_size is None:
             return f"{steps_per_second:.3g} steps/s"
-        return f"{steps_per_second * self.shapes_per_step:.0f} shapes/s"
+        return f"{steps_per_second * self.batch_size * self.plan.settings.accumulate:.0f} shapes/s"
 
 
 def tensorboard_writer(folder: Path, step: int):

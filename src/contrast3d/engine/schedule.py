@@ -57,4 +57,4 @@ class Plan:
 
     def _effective_step(self, step: int, seconds: float) -> float:
         budget = self.settings.max_seconds
-        return step if budget is None else max(step, seconds / budget * self.steps)
+        return float(step) if budget is None else max(float(step), seconds / budget * self.steps)

@@ -1,0 +1,65 @@
+import math
+
+import pytest
+
+from contrast3d.engine.schedule import Plan
+from contrast3d.engine.settings import Training
+from contrast3d.errors import ConfigError
+
+
+def test_cosine_with_warmup_follows_the_formula():
+    plan = Plan(Training(epochs=10, warmup_epochs=2.0, schedule="cosine"), batches_per_epoch=5)
+    factors = [plan.lr_factor(step, 0.0) for step in range(plan.steps)]
+    expected = [(t + 1) / 10 for t in range(10)]
+    expected += [0.5 * (1 + math.cos(math.pi * (t - 10) / 40)) for t in range(10, 50)]
+    assert factors == pytest.approx(expected)
+    assert factors[9] == 1.0
+    assert factors[-1] < 0.01
+
+
+def test_step_schedule_is_torch_steplr():
+    import torch
+
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    reference = torch.optim.lr_scheduler.StepLR(optimizer, step_size=3, gamma=0.4)
+    plan = Plan(Training(epochs=10, schedule="step", step_epochs=3, step_gamma=0.4), batches_per_epoch=7)
+    for epoch in range(10):
+        lr = optimizer.param_groups[0]["lr"]
+        assert [plan.lr_factor(epoch * 7 + step, 0.0) for step in range(7)] == pytest.approx([lr] * 7)
+        optimizer.step()
+        reference.step()
+
+
+def test_constant_after_a_fractional_warmup():
+    plan = Plan(Training(epochs=4, warmup_epochs=0.5, schedule="constant"), batches_per_epoch=4)
+    assert [plan.lr_factor(t, 0.0) for t in range(4)] == [0.5, 1.0, 1.0, 1.0]
+
+
+def test_accumulation_counts_optimiser_steps_and_drops_the_rest():
+    plan = Plan(Training(epochs=3, accumulate=4), batches_per_epoch=10)
+    assert (plan.steps_per_epoch, plan.steps) == (2, 6)
+    with pytest.raises(ConfigError, match="accumulate"):
+        Plan(Training(accumulate=4), batches_per_epoch=3)
+
+
+def test_a_time_budget_moves_the_schedule_forward():
+    plan = Plan(Training(epochs=10, max_seconds=20.0), batches_per_epoch=10)
+    assert plan.progress(10, 10.0) == 0.5
+    assert plan.progress(70, 10.0) == 0.7
+    assert plan.progress(3, 25.0) == 1.0
+    assert plan.lr_factor(10, 10.0) == pytest.approx(0.5)
+    assert plan.lr_factor(10, 25.0) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("epochs", 0), ("optimizer", "lamb"), ("lr", 0.0), ("lr", math.nan), ("weight_decay", -0.1),
+    ("momentum", 1.0), ("schedule", "linear"), ("warmup_epochs", 100.0), ("clip_norm", 0.0),
+    ("accumulate", 0), ("precision", "float16"), ("max_seconds", -1.0), ("seed", -1),
+    ("weight_decay", math.nan),
+])
+def test_settings_that_cannot_work_name_the_field(field, value):
+    settings = Training()
+    object.__setattr__(settings, field, value)  # in tests, the constructor itself would check the types first
+    with pytest.raises(ConfigError, match=rf"training\.{field} = "):
+        settings.__post_init__()
