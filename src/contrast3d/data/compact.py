@@ -100,9 +100,15 @@ def read_manifest(path: Path, columns: tuple[str, ...]) -> dict[str, tuple[str, 
 
 def read_points(path: Path) -> np.ndarray:
     """A file -> (S, N, 3) float32 coordinates in [-1, 1], each shape in its own fixed random order."""
-    codes = _shuffled(read_codes(path))
+    return coordinates(_shuffled(read_codes(path)))
+
+
+def coordinates(codes: np.ndarray) -> np.ndarray:
+    """Morton codes (...) -> (..., 3) float32 in [-1, 1]."""
     low, high = _coordinate_tables()
-    return high[codes >> 15] + low[codes & 0x7FFF]
+    points = high.take(codes >> 15, axis=0)
+    points += low.take(codes & 0x7FFF, axis=0)
+    return points
 
 
 def _shuffled(codes: np.ndarray) -> np.ndarray:

@@ -7,34 +7,40 @@ embedded/ldraw40-ATTRIBUTION.txt. LDraw is a trademark of the Estate of James Je
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
 
 from contrast3d.data import compact
+from contrast3d.data.arrays import read_npz, shape_set
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.errors import ConfigError, DataError
 
 FOLDER = Path(__file__).parent / "embedded"
+_NO_NUMBER = 10**12  # above every mould number
 COLUMNS = ("name", "class", "split", "author", "description")
 CLASSES = (
     "plate", "brick", "slope", "tile", "wedge", "technic_brick", "arch", "bracket", "panel", "support", "bar",
-    "fence_ladder", "window", "door", "windscreen", "hinge", "wheel_rim", "tyre", "technic_beam", "technic_axle",
-    "technic_gear", "technic_panel", "technic_connector", "technic_pneumatic", "train_track", "train_base",
-    "boat_hull", "car_base", "container", "minifig_helmet", "minifig_hair", "minifig_hat", "minifig_neckwear",
-    "minifig_head", "minifig_torso_arm", "blade_weapon", "tool", "horse_quadruped", "dragon_dinosaur",
-    "flower_plant",
+    "fence_ladder", "window", "door", "windscreen", "hinge", "wheel_rim", "tyre", "technic_beam",
+    "technic_axle", "technic_gear", "technic_panel", "technic_connector", "technic_pneumatic", "train_track",
+    "train_base", "boat_hull", "car_base", "container", "minifig_helmet", "minifig_hair", "minifig_hat",
+    "minifig_neckwear", "minifig_head", "minifig_torso_arm", "blade_weapon", "tool", "horse_quadruped",
+    "dragon_dinosaur", "flower_plant",
 )  # fmt: skip
 
 
-def LDraw40(split: Literal["train", "test", "all"] = "train") -> ShapeSet:  # noqa: N802  as papers write it
+def LDraw40(split: Literal["train", "test", "all"] = "train") -> ShapeSet:
     """The embedded LDraw-40 set: 1,024 points per shape, 1,756 shapes to train on and 781 to test.
 
-    Points are centred by their bounding box and scaled to the unit sphere, z up, on a grid of 1/512. `names` are
-    the part files, `groups` the mould numbers: 3001a.dat and 3001b.dat are one mould, and no mould is in both
-    splits. Raises ConfigError for an unknown split and DataError when the embedded files are broken.
+    Points are centred by their bounding box and scaled to the unit sphere, z up, on a grid of 1/512. `names`
+    are the part files, `groups` the mould numbers: 3001a.dat and 3001b.dat are one mould, and no mould is in
+    both splits. Raises ConfigError for an unknown split and DataError when the embedded files are broken.
     """
     if split not in ("train", "test", "all"):
         raise ConfigError(f"split = {split!r}: LDraw40 has train, test and all")
@@ -44,7 +50,7 @@ def LDraw40(split: Literal["train", "test", "all"] = "train") -> ShapeSet:  # no
 
 
 @lru_cache(maxsize=1)
-def _read(folder: Path) -> tuple[ShapeSet, torch.Tensor]:
+def _read(folder: Path) -> tuple[ShapeSet, Bool[Tensor, " s"]]:
     """All shapes, and a mask of those to train on."""
     path = folder / "ldraw40.csv"
     manifest = compact.read_manifest(path, COLUMNS)
@@ -64,16 +70,29 @@ def _read(folder: Path) -> tuple[ShapeSet, torch.Tensor]:
     return shapes, torch.tensor([split == "train" for split in manifest["split"]])
 
 
-def mould_groups(names: tuple[str, ...]) -> torch.Tensor:
-    """(S,) int64: the mould number of each part file, the digits that its name begins with.
+def load_pool(path: str | Path) -> ShapeSet:
+    """The unlabelled pool that `tools/build_ldraw40.py --pool PATH` writes: up to 5,835 LDraw parts.
 
-    Unnumbered moulds (u8015.dat) count down from -1,000,000; a name without digits is a group of its own.
+    Like LDraw40, with descriptions and mould groups but no labels. Raises DataError unless the file is whole.
+    """
+    arrays = read_npz(path)
+    missing = [key for key in ("points", "names", "descriptions") if key not in arrays]
+    if missing:
+        fix = f"python tools/build_ldraw40.py --pool {path}"
+        raise DataError(str(path), f"no array {missing[0]!r}", "points, names and descriptions", fix)
+    shapes = shape_set({key: arrays[key] for key in ("points", "names")}, str(path), normalize=False)
+    descriptions = tuple(map(str, arrays["descriptions"].reshape(-1)))
+    return replace(shapes, descriptions=descriptions, groups=mould_groups(shapes.names), title="LDraw pool")
+
+
+def mould_groups(names: Sequence[str]) -> Int[Tensor, " s"]:
+    """(S,) the mould of each part file: the digits that its name begins with, negative after a u (u8015.dat).
+
+    A name without digits is a group of its own.
     """
     groups = []
     for row, name in enumerate(names):
         match = re.match(r"(u?)(\d+)", name)
-        if not match:
-            groups.append(-1 - row)
-        else:
-            groups.append(-1_000_000 - int(match[2]) if match[1] else int(match[2]))
+        number = int(match[2]) if match else _NO_NUMBER + row
+        groups.append(-number if match is None or match[1] else number)
     return torch.tensor(groups)
