@@ -9,16 +9,15 @@ import numpy as np
 from contrast3d.report.plots import Series, finite, legend, line_chart, number, percent, smooth, thin
 from contrast3d.report.theme import text
 
-# (key of the log, name, which way is up, what is healthy)
-HEALTH = (
-    ("rankme", "RankMe", "Effective number of dimensions in use. Healthy: climbs early, then settles. A fall towards "
-     "1 is collapse."),
-    ("alignment", "Alignment", "Squared distance between two views of one shape. Healthy: falls and stays above zero. "
-     "At zero from the start, the views are identical or the features constant."),
+HEALTH = (  # key in the log, name, what is healthy
+    ("rankme", "RankMe", "Effective number of dimensions in use. Healthy: climbs early, then settles. A fall "
+     "towards 1 is collapse."),
+    ("alignment", "Alignment", "Squared distance between two views of one shape. Healthy: falls and stays above "
+     "zero. At zero from the start, the views are identical or the features constant."),
     ("uniformity", "Uniformity", "How evenly features cover the sphere. Healthy: goes down, towards −4. Rising "
      "towards 0, everything lands in one place."),
-    ("feature_std", "Feature spread", "Standard deviation of unit features, times √D. Healthy: near 1. Towards 0 all "
-     "shapes get the same feature."),
+    ("feature_std", "Feature spread", "Standard deviation of unit features, times √D. Healthy: near 1. Towards 0 "
+     "all shapes get the same feature."),
 )
 
 
@@ -44,7 +43,9 @@ def _counted(lines: Sequence[dict], key: str) -> np.ndarray:
 
 
 def _figure(title: str, chart: str, caption: str, key: str = "") -> str:
-    return f"<figure><h3>{text(title)}</h3>{chart}{key}<figcaption>{caption}</figcaption></figure>"
+    heading = f"<h3>{text(title)}</h3>" if title else ""
+    kind = "" if title else ' class="aside"'
+    return f"<figure{kind}>{heading}<div>{chart}{key}</div><figcaption>{caption}</figcaption></figure>"
 
 
 def _left_out(values: np.ndarray) -> str:
@@ -55,23 +56,24 @@ def _left_out(values: np.ndarray) -> str:
 def tiles(metrics: Sequence[dict]) -> str:
     """The last numbers of the run, large."""
     train, epochs = lines_of(metrics, "train"), lines_of(metrics, "epoch")
+    accuracy, rank = last(column(epochs, "knn_accuracy")), last(column(epochs, "rankme"))
+    loss = last(smooth(column(train, "loss")))
+    steps = f"{number(_counted(train, 'step').max())} steps" if train else ""
     found = [
-        ("kNN accuracy", percent(last(column(epochs, "knn_accuracy"))), "at the last epoch, features frozen",
-         last(column(epochs, "knn_accuracy"))),
-        ("RankMe", number(last(column(epochs, "rankme"))), "dimensions in use", last(column(epochs, "rankme"))),
-        ("Loss", number(last(smooth(column(train, "loss")))) if train else "", "mean of the last steps",
-         last(column(train, "loss"))),
-        ("Epochs", str(len(epochs)), f"{number(_counted(train, 'step').max())} steps" if train else "", len(epochs) or
-         float("nan")),
+        ("kNN accuracy", percent(accuracy), "at the last epoch, features frozen", np.isfinite(accuracy)),
+        ("RankMe", number(rank), "dimensions in use", np.isfinite(rank)),
+        ("Loss", number(loss), "mean of the last steps", np.isfinite(loss)),
+        ("Epochs", str(len(epochs)), steps, bool(epochs)),
     ]
-    cards = "".join(f"<div><dt>{name}</dt><dd>{text(value)}</dd><p>{text(note)}</p></div>"
-                    for name, value, note, known in found if np.isfinite(known))
-    return f'<dl class="tiles">{cards}</dl>' if cards else ""
+    cards = "".join(f"<div><dt>{name}</dt><dd>{value}</dd><p>{note}</p></div>"
+                    for name, value, note, known in found if known)
+    return f'<div class="tiles">{cards}</div>' if cards else ""
 
 
 def run_section(summary: dict[str, str]) -> str:
     """What was run: every field of the summary."""
-    rows = "".join(f"<div><dt>{text(k)}</dt><dd>{text(v)}</dd></div>" for k, v in summary.items() if k != "command")
+    facts = {name: value for name, value in summary.items() if name != "command"}
+    rows = "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in facts.items())
     return f'<dl class="facts">{rows}</dl>' if rows else ""
 
 
@@ -83,16 +85,15 @@ def loss_section(metrics: Sequence[dict]) -> str:
     step, loss, lr = _counted(train, "step"), column(train, "loss"), column(train, "lr")
     raw, mean = thin(step, loss), thin(step, smooth(loss))
     parts = []
-    if chart := line_chart(
-        [Series("each step", *raw, faint=True, label=False), Series("loss", *mean)], x_label="step", title="Loss",
-    ):
-        parts.append(_figure("Loss", chart, "Pale: every step; strong: running mean. A contrastive loss starts near "
-                             "log of the number of candidates and should still fall slowly at the end."
+    lines = [Series("each step", *raw, faint=True, label=False), Series("loss", *mean)]
+    if chart := line_chart(lines, x_label="step", title="Loss"):
+        parts.append(_figure("Loss", chart, "Pale: every step; strong: running mean. A contrastive loss starts "
+                             "near the log of the number of candidates and should still fall slowly at the end."
                              + _left_out(loss)))
     if chart := line_chart([Series("learning rate", *thin(step, lr), "var(--c2)")], x_label="step",
                            title="Learning rate", floor=0.0):
-        parts.append(_figure("Learning rate", chart, "Warm-up and decay, as scheduled. A kink in the loss without one "
-                             "here is not the schedule's doing."))
+        parts.append(_figure("Learning rate", chart, "Warm-up and decay, as scheduled. A kink in the loss without "
+                             "one here is not the schedule's doing."))
     return f'<div class="grid">{"".join(parts)}</div>' if parts else ""
 
 
@@ -114,13 +115,14 @@ def accuracy_section(metrics: Sequence[dict], majority: float | None) -> str:
     epochs = lines_of(metrics, "epoch")
     keys = sorted({k for line in epochs for k in line if k.endswith("_accuracy")})
     colors = ("var(--accent)", "var(--c2)", "var(--c3)", "var(--c4)")
-    series = [Series(k.removesuffix("_accuracy").replace("_", " ").replace("knn", "kNN"), _counted(epochs, "epoch"),
-                     column(epochs, k), c) for k, c in zip(keys, colors)]
-    guide = None if majority is None else (majority, "largest class")
-    chart = line_chart(series, x_label="epoch", title="Probe accuracy", y_format=percent, floor=0.0, guide=guide)
+    names = [k.removesuffix("_accuracy").replace("_", " ").replace("knn", "kNN") for k in keys]
+    x = _counted(epochs, "epoch")
+    series = [Series(name, x, column(epochs, k), color) for name, k, color in zip(names, keys, colors)]
+    chart = line_chart(series, x_label="epoch", title="Probe accuracy", y_format=percent, floor=0.0,
+                       guide=None if majority is None else (majority, "largest class"))
     if not chart:
         return ""
     key = legend(series) if len(series) > 1 else ""
-    return _figure("Accuracy of a probe on frozen features", chart, "Labels are used to read the features, never to "
-                   "train them. Still climbing at the end: train longer. Falling while the loss falls: the views "
-                   "throw away what tells classes apart.", key)
+    return _figure("", chart, "A probe on frozen features. Labels are used to read the features, never "
+                   "to train them. Still climbing at the end: train longer. Falling while the loss falls: the "
+                   "views throw away what tells classes apart.", key)

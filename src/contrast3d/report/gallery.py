@@ -42,7 +42,7 @@ class Gallery:
         for attribute in ("labels", "predictions"):
             value = getattr(self, attribute)
             if value is not None and len(value) and value.max() >= len(self.classes):
-                raise DataError("gallery", f"{attribute} up to {value.max()}", f"below {len(self.classes)} classes")
+                raise DataError("gallery", f"{attribute} up to {value.max()}", f"{len(self.classes)} classes")
 
     def __len__(self) -> int:
         return len(self.points)
@@ -79,8 +79,8 @@ def spread_rows(count: int, most: int, seed: int = 0) -> np.ndarray:
 def embedding_map(features: Float[np.ndarray, "s d"], seed: int = 0) -> Float[np.ndarray, "s 2"]:
     """t-SNE of unit features (S, D) -> (S, 2) in 0 to 1 (van der Maaten & Hinton, 2008).
 
-    Starts from PCA and runs on one thread, so that the same features give the same map. Fewer than eight shapes
-    have no neighbourhoods to keep: they are placed by PCA alone.
+    Starts from PCA and runs on one thread, so that the same features give the same map. Fewer than eight
+    shapes have no neighbourhoods to keep: they are placed by PCA alone.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -102,7 +102,7 @@ def embedding_map(features: Float[np.ndarray, "s d"], seed: int = 0) -> Float[np
 
 
 def nearest(features: Float[np.ndarray, "s d"], rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k shapes nearest to each query row by cosine, itself left out: rows (Q, k) and distances 1 - cos (Q, k)."""
+    """The k shapes nearest to each query by cosine, itself left out: rows and distances 1 - cos (Q, k)."""
     k = min(k, len(features) - 1)
     similarity = features[rows] @ features.T
     similarity[np.arange(len(rows)), rows] = -np.inf
@@ -110,7 +110,9 @@ def nearest(features: Float[np.ndarray, "s d"], rows: np.ndarray, k: int) -> tup
     return order, 1 - np.take_along_axis(similarity, order, 1)
 
 
-def confusion(labels: Int[np.ndarray, "s"], predictions: Int[np.ndarray, "s"], count: int) -> Int[np.ndarray, "l l"]:
+def confusion(
+    labels: Int[np.ndarray, "s"], predictions: Int[np.ndarray, "s"], count: int
+) -> Int[np.ndarray, "l l"]:
     """How many shapes of class i (row) were taken for class j (column); unlabelled shapes are left out."""
     table = np.zeros((count, count), np.int64)
     known = (labels >= 0) & (predictions >= 0)
@@ -118,9 +120,11 @@ def confusion(labels: Int[np.ndarray, "s"], predictions: Int[np.ndarray, "s"], c
     return table
 
 
-def apart(positions: Float[np.ndarray, "s 2"], size: tuple[float, float], order: np.ndarray, kept: list[int]) -> list[int]:
-    """`kept` and, in this order, every row whose box of `size` around its position overlaps none before it."""
-    kept = list(kept)
+def apart(
+    positions: Float[np.ndarray, "s 2"], size: float, order: np.ndarray, kept: list[int] | None = None
+) -> list[int]:
+    """`kept` and, in this order, every row whose square of `size` about its position overlaps none before."""
+    kept = list(kept or [])
     for row in order.tolist():
         if row not in kept and all((np.abs(positions[row] - positions[i]) >= size).any() for i in kept):
             kept.append(row)

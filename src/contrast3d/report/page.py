@@ -68,11 +68,11 @@ def _training_sections(
     return [
         ("results", "Results", "Mean ± standard deviation over seeds. The best of each column is marked; baselines "
          "stand beside, because a number without them says little.", "".join(_result(t) for t in tables)),
+        ("run", "What was run", "", curves.run_section(summary)),
         ("accuracy", "Accuracy while training", "", curves.accuracy_section(metrics, majority)),
         ("loss", "Loss and learning rate", "", curves.loss_section(metrics)),
         ("health", "Health of the features", "Read without labels, on held-out shapes, after each epoch.",
          curves.health_section(metrics)),
-        ("run", "What was run", "", curves.run_section(summary)),
     ]
 
 
@@ -109,14 +109,14 @@ def _page(title: str, head: str, sections: Sequence[Section], gallery: Gallery |
     sections = [s for s in sections if s[3]]
     links = "".join(f'<a href="#{anchor}">{text(heading)}</a>' for anchor, heading, _, _ in sections)
     body = "".join(
-        f'<section id="{anchor}"><h2>{text(heading)}</h2>{f"<p class=lead>{text(lead)}</p>" if lead else ""}'
-        f"{content}</section>" for anchor, heading, lead, content in sections
+        f'<section id="{anchor}"><h2>{text(heading)}</h2>' + (f'<p class="lead">{text(lead)}</p>' if lead else "")
+        + f"{content}</section>" for anchor, heading, lead, content in sections
     )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{text(title)}</title><style>{style()}{_atlas_style(atlas)}</style></head><body>"
-        f"<header><p class=brand>contrast3d</p><h1>{text(title)}</h1>{head}<nav>{links}</nav></header>"
+        f'<header><p class="brand">contrast3d</p><h1>{text(title)}</h1>{head}<nav>{links}</nav></header>'
         f'<main>{body}</main><div id="tip" hidden></div>'
         f'<script type="application/json" id="shapes">{_shape_data(gallery, atlas)}</script>'
         f"<script>{script()}</script></body></html>\n"

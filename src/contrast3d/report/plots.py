@@ -59,13 +59,13 @@ def number(value: float) -> str:
     """A number as short as its size allows: 1,200, 3.42, 0.012, 3e-05."""
     if not math.isfinite(value):
         return "–"
-    size = abs(value)
+    size, sign = abs(value), "−" if value < 0 else ""
     if size >= 100:
-        return f"{value:,.0f}"
+        return f"{sign}{size:,.0f}"
     if size and size < 1e-3:
-        mantissa, _, exponent = f"{value:.1e}".partition("e")
-        return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
-    return f"{value:.3g}"
+        mantissa, _, exponent = f"{size:.1e}".partition("e")
+        return f"{sign}{mantissa.removesuffix('.0')}e−{abs(int(exponent))}"
+    return f"{sign}{size:.3g}"
 
 
 def percent(value: float) -> str:
@@ -149,7 +149,7 @@ def line_chart(
     def py(y: float) -> float:
         return HEIGHT - BOTTOM - (y - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
-    parts = [_axes(px, py, ticks(low, high, 4), x_ticks or [(t, number(t)) for t in ticks(left, right)],
+    parts = [_axes(px, py, ticks(low, high), x_ticks or [(t, number(t)) for t in ticks(left, right)],
                    y_format, x_label)]
     if guide is not None:
         parts.append(f'<path class="guide" d="M{LEFT} {py(guide[0]):.1f}H{WIDTH - RIGHT}"/>'

@@ -20,8 +20,9 @@ NEIGHBOURS = 6
 class ViewPair:
     """A shape and the two views of it that an encoder is trained to give the same feature.
 
-    original (N, 3), first (M, 3), second (K, 3): points. first_index (M,), second_index (K,): the original point
-    that each point of a view comes from (`Clouds.indices`); with them, points keep their colour through both views.
+    original (N, 3), first (M, 3), second (K, 3): points.
+    first_index (M,), second_index (K,): the original point that each point of a view comes from
+    (`Clouds.indices`); with them, points keep their colour through both views.
     """
 
     original: Float[np.ndarray, "n 3"]
@@ -34,13 +35,17 @@ class ViewPair:
 
 def picture(image: np.ndarray, label: str) -> str:
     """One picture by itself."""
-    return f'<img src="{data_uri(image, 80)}" width="{image.shape[1]}" height="{image.shape[0]}" alt="{text(label)}">'
+    height, width, _ = image.shape
+    return f'<img src="{data_uri(image, 80)}" width="{width}" height="{height}" alt="{text(label)}">'
 
 
-def thumbnail(atlas: Atlas, row: int, label: str, extra: str = "", style: str = "") -> str:
+def thumbnail(
+    atlas: Atlas, row: int, label: str, extra: str = "", style: str = "", class_number: int | None = None
+) -> str:
     """One shape out of the page's atlas; its number lets the script show it large under the pointer."""
     x, y = atlas.position(row)
-    return (f'<i class="th {extra}" data-s="{row}" role="img" aria-label="{text(label)}" '
+    marked = "" if class_number is None else f' data-c="{class_number}"'
+    return (f'<i class="th {extra}" data-s="{row}"{marked} role="img" aria-label="{text(label)}" '
             f'style="background-position:{x:.3f}% {y:.3f}%{style}"></i>')
 
 
@@ -55,18 +60,18 @@ def views_section(pairs: Sequence[ViewPair]) -> str:
             continue
         frame = fit_frame(*known)
         low, extent = known[0].min(0), np.maximum(np.ptp(known[0], axis=0), 1e-9)
-        place = 0.22 + 0.7 * (np.asarray(pair.original, np.float32) - low) / extent
+        place = 0.34 + 0.6 * (np.asarray(pair.original, np.float32) - low) / extent
         colors = (place, *(None if i is None else place[i] for i in (pair.first_index, pair.second_index)))
-        cells = "".join(
-            f"<div>{picture(render_points(c, 220, color, frame), f'{pair.name}, {what}')}<span>{what}</span></div>"
-            for c, color, what in zip(clouds, colors, ("original", "view 1", "view 2"))
-        )
+        names = ("original", "view 1", "view 2")
+        images = [render_points(c, 220, color, frame) for c, color in zip(clouds, colors)]
+        cells = "".join(f"<div>{picture(image, f'{pair.name}, {what}')}<span>{what}</span></div>"
+                        for image, what in zip(images, names))
         rows.append(f'<figure class="pair"><h3>{text(pair.name)}</h3><div>{cells}</div></figure>')
     return f'<div class="pairs">{"".join(rows)}</div>' if rows else ""
 
 
 def map_section(gallery: Gallery, atlas: Atlas) -> str:
-    """t-SNE of the features: a dot per shape, thumbnails where there is room, a legend that highlights a class."""
+    """t-SNE of the features: a dot per shape, thumbnails where there is room, a legend to pick a class."""
     flat = embedding_map(gallery.unit_features())
     pixels = flat * (MAP_WIDTH - 120, -(MAP_HEIGHT - 110)) + (60, MAP_HEIGHT - 55)
     labels = np.full(len(gallery), -1) if gallery.labels is None else gallery.labels
@@ -74,16 +79,15 @@ def map_section(gallery: Gallery, atlas: Atlas) -> str:
     wrong = np.zeros(len(gallery), bool) if gallery.predictions is None else (
         (labels >= 0) & (gallery.predictions != labels))
     dots = "".join(
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" data-i="{i}" data-c="{label}" style="--c:{colors[label]}"'
-        f'{" class=wrong" if bad else ""}/>' for i, ((x, y), label, bad) in enumerate(zip(pixels, labels, wrong))
+        f'<circle class="{"wrong" if bad else "dot"}" cx="{x:.1f}" cy="{y:.1f}" r="5" data-c="{label}" '
+        f'style="--c:{colors[label]}"/>' for (x, y), label, bad in zip(pixels, labels, wrong)
     )
     order = np.random.default_rng(0).permutation(len(gallery))
-    coarse = apart(pixels, (112, 112), order, [])
-    shown = apart(pixels, (64, 64), order, coarse)
+    coarse = apart(pixels, 112, order)  # enough for a phone; a wide page has room for more
     pictures = "".join(
-        thumbnail(atlas, i, gallery.name(i), "fine" if i not in coarse else "",
-                  f";left:{pixels[i, 0] / MAP_WIDTH:.2%};top:{pixels[i, 1] / MAP_HEIGHT:.2%};--c:{colors[labels[i]]}")
-        .replace("<i ", f'<i data-c="{labels[i]}" ', 1) for i in shown
+        thumbnail(atlas, i, gallery.name(i), "" if i in coarse else "fine", (
+            f";left:{pixels[i, 0] / MAP_WIDTH:.2%};top:{pixels[i, 1] / MAP_HEIGHT:.2%};--c:{colors[labels[i]]}"
+        ), int(labels[i])) for i in apart(pixels, 76, order, coarse)
     )
     return (f'<div class="map"><svg viewBox="0 0 {MAP_WIDTH} {MAP_HEIGHT}" role="img" '
             f'aria-label="t-SNE map of {len(gallery)} shapes">{dots}</svg>{pictures}</div>'
@@ -140,7 +144,7 @@ def confusion_section(gallery: Gallery, atlas: Atlas) -> str:
     if gallery.labels is None or gallery.predictions is None:
         return ""
     table = confusion(gallery.labels, gallery.predictions, len(gallery.classes))
-    used = [i for i in np.flatnonzero(table.sum(0) + table.sum(1))]
+    used = np.flatnonzero(table.sum(0) + table.sum(1)).tolist()
     order = np.array(sorted(used, key=lambda i: gallery.classes[i]), int)
     if not len(order):
         return ""
@@ -152,25 +156,29 @@ def confusion_section(gallery: Gallery, atlas: Atlas) -> str:
 def _matrix(table: Int[np.ndarray, "l l"], names: list[str]) -> str:
     """Row-normalised confusion matrix as SVG: right answers in blue on the diagonal, mistakes in orange."""
     cell = 15 if len(names) > 16 else 24 if len(names) > 8 else 40
-    margin = 10 + 6.4 * max(len(n) for n in names)
+    margin = round(10 + 6.4 * max(len(n) for n in names))
     size = margin + cell * len(names)
     totals = table.sum(1)
-    parts = []
+    parts = [f'<rect class="frame" x="{margin}" y="{margin}" width="{size - margin}" height="{size - margin}"/>']
     for i, name in enumerate(names):
-        middle = margin + (i + 0.5) * cell
-        parts.append(f'<text x="{margin - 6:.0f}" y="{middle + 4:.1f}" class="name">{text(name)}</text>'
-                     f'<text transform="translate({middle + 4:.1f} {margin - 6:.0f}) rotate(-90)">{text(name)}</text>')
+        middle = margin + (i + 0.5) * cell + 4
+        turned = f'transform="translate({middle:.1f} {margin - 6}) rotate(-90)"'
+        parts.append(f'<text class="name" x="{margin - 6}" y="{middle:.1f}">{text(name)}</text>'
+                     f"<text {turned}>{text(name)}</text>")
         for j in np.flatnonzero(table[i]):
-            share = table[i, j] / totals[i]
-            told = f"{name} → {names[j]}: {table[i, j]} of {totals[i]} ({share:.0%})"
-            value = (f'<text class="value" x="{margin + (j + 0.5) * cell:.1f}" y="{middle + 4:.1f}">{share:.0%}</text>'
-                     if cell == 40 else "")
-            parts.append(f'<rect class="{"hit" if i == j else "miss"}" x="{margin + j * cell + 0.5:.1f}" '
-                         f'y="{margin + i * cell + 0.5:.1f}" width="{cell - 1}" height="{cell - 1}" '
-                         f'style="opacity:{0.12 + 0.88 * share:.2f}" data-tip="{text(told)}"/>{value}')
-    frame = f'<rect class="frame" x="{margin}" y="{margin}" width="{size - margin}" height="{size - margin}"/>'
-    return (f'<svg class="matrix" viewBox="0 0 {size + 2:.0f} {size + 2:.0f}" style="--w:{size:.0f}px" role="img" '
-            f'aria-label="Confusion matrix of {len(names)} classes">{frame}{"".join(parts)}</svg>')
+            told = f"{name} → {names[j]}: {table[i, j]} of {totals[i]} ({table[i, j] / totals[i]:.0%})"
+            parts.append(_matrix_cell(margin + j * cell, margin + i * cell, cell, table[i, j] / totals[i],
+                                      "hit" if i == j else "miss", told))
+    return (f'<svg class="matrix" viewBox="0 0 {size + 2} {size + 2}" style="--w:{size}px" role="img" '
+            f'aria-label="Confusion matrix of {len(names)} classes">{"".join(parts)}</svg>')
+
+
+def _matrix_cell(x: int, y: int, cell: int, share: float, kind: str, told: str) -> str:
+    square = (f'<rect class="{kind}" x="{x + 0.5}" y="{y + 0.5}" width="{cell - 1}" height="{cell - 1}" '
+              f'style="opacity:{0.12 + 0.88 * share:.2f}" data-tip="{text(told)}"/>')
+    if cell < 40:
+        return square
+    return square + f'<text class="value" x="{x + cell / 2}" y="{y + cell / 2 + 4}">{100 * share:.0f}</text>'
 
 
 def _confused_pairs(gallery: Gallery, atlas: Atlas, table: Int[np.ndarray, "l l"], most: int = 8) -> str:
@@ -183,12 +191,12 @@ def _confused_pairs(gallery: Gallery, atlas: Atlas, table: Int[np.ndarray, "l l"
         true, taken = divmod(int(flat), len(table))
         if not share[true, taken]:
             break
-        mistaken = np.flatnonzero((gallery.labels == true) & (gallery.predictions == taken))[0]
-        other = np.flatnonzero(gallery.labels == taken)
-        beside = thumbnail(atlas, int(other[0]), gallery.name(int(other[0]))) if len(other) else ""
-        out.append(f"<li>{thumbnail(atlas, int(mistaken), gallery.name(int(mistaken)))}<span>"
-                   f"<b>{text(gallery.classes[true])}</b> taken for <b>{text(gallery.classes[taken])}</b><small>"
-                   f"{table[true, taken]} of {table[true].sum()} shapes</small></span>{beside}</li>")
+        mistaken = int(np.flatnonzero((gallery.labels == true) & (gallery.predictions == taken))[0])
+        others = np.flatnonzero(gallery.labels == taken)[:1].tolist()
+        pictures = [thumbnail(atlas, i, gallery.name(i)) for i in (mistaken, *others)]
+        out.append(f"<li>{pictures[0]}<span><b>{text(gallery.classes[true])}</b> taken for "
+                   f"<b>{text(gallery.classes[taken])}</b><small>{table[true, taken]} of {table[true].sum()} shapes"
+                   f"</small></span>{''.join(pictures[1:])}</li>")
     return f'<div><h3>Most confused</h3><ol class="confused">{"".join(out)}</ol></div>' if out else ""
 
 

@@ -37,7 +37,8 @@ class ResultTable:
     def __post_init__(self):
         for name, cells in self.rows:
             if len(cells) != len(self.columns) - 1:
-                raise DataError(f"table {self.title!r}, row {name!r}", f"{len(cells)} cells", f"{len(self.columns) - 1}")
+                expected = f"{len(self.columns) - 1}, one per column after the first"
+                raise DataError(f"table {self.title!r}, row {name!r}", f"{len(cells)} cells", expected)
 
     def best(self, column: int) -> float | None:
         """The best mean of a column of cells, or None when it is empty."""
@@ -51,7 +52,8 @@ def _cell(cell: Cell, table: ResultTable, best: float | None) -> str:
     scale, digits = (100, 1) if table.percent else (1, 3)
     mean, spread = cell
     mark = ' class="best"' if mean == best else ""
-    tail = f' <small>± {scale * spread:.{digits}f}</small>' if spread is not None and math.isfinite(spread) else ""
+    known = spread is not None and math.isfinite(spread)
+    tail = f" <small>± {scale * spread:.{digits}f}</small>" if known else ""
     return f"<td{mark}><b>{scale * mean:.{digits}f}</b>{tail}</td>"
 
 
@@ -60,7 +62,7 @@ def table_html(table: ResultTable) -> str:
     best = [table.best(i) for i in range(len(table.columns) - 1)]
     head = "".join(f'<th scope="col">{text(c)}</th>' for c in table.columns)
     body = "".join(
-        f'<tr{" class=ours" if name in table.ours else ""}><th scope="row">{text(name)}</th>'
+        f'<tr class="{"ours" if name in table.ours else "baseline"}"><th scope="row">{text(name)}</th>'
         + "".join(_cell(c, table, b) for c, b in zip(cells, best)) + "</tr>"
         for name, cells in table.rows
     )
@@ -68,13 +70,17 @@ def table_html(table: ResultTable) -> str:
             f"<tbody>{body}</tbody></table></div>")
 
 
-_BASELINE_COLORS = ("var(--c2)", "var(--c3)", "var(--c4)", "var(--c5)", "var(--c6)")
+_BASELINE_COLORS = ("var(--ink-3)", "var(--c3)", "var(--c4)", "var(--c5)", "var(--c2)", "var(--c6)")
 
 
 def table_chart(table: ResultTable) -> str:
-    """Its rows as lines over its columns, error bars one standard deviation; "" for a single column."""
+    """Rows as lines over the columns, bars one standard deviation; "" unless the columns are amounts.
+
+    An amount is a number or "all": a line from one amount to the next means something, from one metric to
+    another it does not.
+    """
     names = list(table.columns[1:])
-    if len(names) < 2:
+    if len(names) < 2 or not all(n == "all" or n.replace(",", "").replace(".", "").isdigit() for n in names):
         return ""
     series, baselines = [], 0
     for name, cells in table.rows:

@@ -1,4 +1,4 @@
-"""How the page looks: its style sheet and script, class colours, and the escaping of everything a user named."""
+"""How the page looks: style sheet, script and class colours; and the escaping of everything a user named."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def text(value: object) -> str:
 def class_colors(count: int) -> list[str]:
     """`count` colours, the same on every page for a class of the same number.
 
-    Up to eight from a palette safe for the colour-blind; more than eight cannot all be told apart by colour, so
-    lightness varies beside hue and the page always names the class too.
+    Up to eight from a palette safe for the colour-blind; more than eight cannot all be told apart by colour,
+    so lightness varies beside hue and the page always names the class too.
     """
     if count <= len(_FEW):
         return list(_FEW[:count])
@@ -52,5 +52,6 @@ def _oklch(lightness: float, chroma: float, hue: float) -> str:
         -1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s,
         -0.0041960863 * l - 0.7034186147 * m + 1.7076147010 * s,
     )
-    gamma = (12.92 * c if c <= 0.0031308 else 1.055 * c ** (1 / 2.4) - 0.055 for c in (max(c, 0) for c in linear))
-    return "#" + "".join(f"{round(255 * min(max(c, 0), 1)):02x}" for c in gamma)
+    linear = (min(max(c, 0.0), 1.0) for c in linear)
+    gamma = (12.92 * c if c <= 0.0031308 else 1.055 * c ** (1 / 2.4) - 0.055 for c in linear)
+    return "#" + "".join(f"{round(255 * c):02x}" for c in gamma)

@@ -1,4 +1,4 @@
-"""Small pictures of point clouds, drawn on the CPU in about a millisecond: visible points, lit by fitted planes.
+"""Small pictures of point clouds, drawn on the CPU: visible points, lit by fitted planes.
 
 Every shape is seen from the same place, three quarters from above with z up, and lit from the upper left.
 The background is transparent, so that one picture serves a light and a dark page.
@@ -10,7 +10,7 @@ import base64
 import io
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -52,7 +52,7 @@ def _pixel_spacing(count: int, size: int) -> float:
 def _project(
     points: Float[np.ndarray, "n 3"], size: int, frame: Frame, margin: float
 ) -> tuple[Float[np.ndarray, "m 3"], np.ndarray]:
-    """Points in pixels (x right, y down, z towards the viewer) and, of all points, which lie in the picture."""
+    """Points in pixels (x right, y down, z towards the viewer), and which of them lie in the picture."""
     seen = (points - np.asarray(frame.center, np.float32)) @ camera().T * ((size / 2 - margin) / frame.radius)
     seen[:, :2] = size / 2 + seen[:, :2] * (1, -1)
     inside = ((seen[:, :2] >= 0) & (seen[:, :2] < size)).all(1)
@@ -64,32 +64,41 @@ def _cells(seen: Float[np.ndarray, "n 3"], size: int) -> np.ndarray:
     return seen[:, 1].astype(np.int64) * size + seen[:, 0].astype(np.int64)
 
 
+@lru_cache
+def _blur(size: int, width: float) -> Float[np.ndarray, "h h"]:
+    """The matrix that blurs an image of `size` lines with a Gaussian, where `_blur @ image` mixes its lines.
+
+    One small matrix product does for all lines of all images what a filter does line by line.
+    """
+    lines = np.arange(size)
+    weight = np.exp(-(((lines[:, None] - lines) / width) ** 2) / 2).astype(np.float32)
+    return np.where(weight > 1e-4, weight, 0)  # tails would only make denormal numbers, which are slow
+
+
 def _planes(
-    seen: Float[np.ndarray, "n 3"], size: int, reach: int, passes: int = 1
+    seen: Float[np.ndarray, "n 3"], size: int, width: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The plane z = a x + b y + c fitted (least squares) to the points around each pixel: a, b and z there.
 
-    A fit, where a smoothed depth buffer would turn uneven sampling into bumps. `passes` boxes of 2 reach + 1
-    pixels weigh the points; two make a tent.
+    Points weigh in by a Gaussian of `width` pixels. A fit, where a smoothed depth buffer would turn uneven
+    sampling into bumps.
     """
-    from scipy.ndimage import uniform_filter
-
-    x, y, z = seen.T
+    x, y, z = (seen - (size / 2, size / 2, 0)).T  # about the middle: squares stay small, float32 suffices
     cell = _cells(seen, size)
     moments = [np.ones_like(x), x, y, z, x * x, x * y, y * y, x * z, y * z]
-    images = np.stack([np.bincount(cell, m, size * size) for m in moments]).reshape(9, size, size)
-    for _ in range(passes):
-        images = uniform_filter(images, 2 * reach + 1, axes=(1, 2), mode="constant")
-    n, x, y, z, xx, xy, yy, xz, yz = images
-    n = np.maximum(n, 1e-9)
-    x, y, z = x / n, y / n, z / n
-    ridge = 0.05 * (passes * reach**2 + 1)  # two points make no plane: then a level one
-    xx, yy, xy = xx / n - x * x + ridge, yy / n - y * y + ridge, xy / n - x * y
-    xz, yz = xz / n - x * z, yz / n - y * z
-    det = np.maximum(xx * yy - xy * xy, 1e-9)
-    a, b = (xz * yy - yz * xy) / det, (yz * xx - xz * xy) / det
-    rows, columns = np.mgrid[:size, :size] + 0.5
-    return a, b, z + a * (columns - x) + b * (rows - y)
+    images = np.stack([np.bincount(cell, m, size * size).reshape(size, size) for m in moments], 1)
+    blur = _blur(size, width)
+    images = blur @ (images.astype(np.float32).reshape(-1, size) @ blur).reshape(size, -1)
+    n, x, y, z, xx, xy, yy, xz, yz = images.reshape(size, 9, size).swapaxes(0, 1)
+    share = 1 / np.maximum(n, 1e-6)
+    x, y, z = x * share, y * share, z * share
+    ridge = 0.1 * width**2  # two points make no plane: then a level one
+    xx, yy, xy = xx * share - x * x + ridge, yy * share - y * y + ridge, xy * share - x * y
+    xz, yz = xz * share - x * z, yz * share - y * z
+    det = 1 / np.maximum(xx * yy - xy * xy, 1e-3)
+    a, b = (xz * yy - yz * xy) * det, (yz * xx - xz * xy) * det
+    middle = np.arange(size, dtype=np.float32) + 0.5 - size / 2
+    return a, b, z + a * (middle - x) + b * (middle[:, None] - y)
 
 
 def _front(seen: Float[np.ndarray, "n 3"], size: int, spacing: float) -> Float[np.ndarray, "m 3"]:
@@ -108,7 +117,7 @@ def _front(seen: Float[np.ndarray, "n 3"], size: int, spacing: float) -> Float[n
     slope = 1 / math.tan(ELEVATION)  # a level floor gains this much depth per pixel: it does not hide itself
     seen = seen[seen[:, 2] >= nearest[cell] - slope * (reach + 1)]
     for tolerance in (0.8 * spacing, 0.6 * spacing):
-        _, _, depth = _planes(seen, size, math.ceil(1.7 * spacing))
+        _, _, depth = _planes(seen, size, 1.1 * spacing)
         seen = seen[seen[:, 2] >= depth.ravel()[_cells(seen, size)] - tolerance]
     return seen
 
@@ -117,7 +126,8 @@ def _light(seen: Float[np.ndarray, "n 3"], size: int, spacing: float) -> Float[n
     """Brightness of each pixel: Lambert on the fitted planes, darker in hollows and behind edges."""
     from scipy.ndimage import uniform_filter
 
-    a, b, depth = _planes(_front(seen, size, spacing), size, max(1, round(1.1 * spacing)), passes=2)
+    front = 2 * _front(seen / 2, (size + 1) // 2, spacing / 2)  # half the resolution decides as well
+    a, b, depth = _planes(front, size, max(0.85 * spacing, 0.8))
     lambert = (-a * LIGHT[0] + b * LIGHT[1] + LIGHT[2]) / np.sqrt(a * a + b * b + 1)  # image y points down
     # Depth below its surroundings is a hollow or lies behind an edge: a cheap ambient occlusion.
     hollow = np.clip((uniform_filter(depth, size // 10) - depth) / (0.08 * size), -0.3, 1)
@@ -141,9 +151,9 @@ def render(
     points: Float[np.ndarray, "n 3"], size: int = 96, color: tuple[float, float, float] = CLAY,
     frame: Frame | None = None,
 ) -> UInt8[np.ndarray, "h w 4"]:
-    """Points (N, 3), z up -> picture (size, size, 4), straight alpha. `frame` None: the shape fills the picture.
+    """Points (N, 3), z up -> picture (size, size, 4), straight alpha.
 
-    Points that are not finite, or outside the frame, are left out.
+    `frame` None: the shape fills the picture. Points that are not finite, or outside the frame, are left out.
     """
     points = np.asarray(points, np.float32)
     points = points[np.isfinite(points).all(1)]
@@ -163,7 +173,7 @@ def render_points(
     points: Float[np.ndarray, "n 3"], size: int = 200, colors: Float[np.ndarray, "n 3"] | None = None,
     frame: Frame | None = None,
 ) -> UInt8[np.ndarray, "h w 4"]:
-    """Every point (N, 3) as a small ball, the nearer over the farther: jitter and missing points stay visible.
+    """Every point (N, 3) as a small ball, near over far, so that jitter and missing points stay visible.
 
     colors: (N, 3) in 0 to 1, one per point; None: clay.
     """
@@ -181,8 +191,8 @@ def render_points(
         dy, dx = np.mgrid[-reach : reach + 1, -reach : reach + 1][:, :, :, None].reshape(2, -1)
         dy, dx = (d[dx**2 + dy**2 <= radius**2] for d in (dy, dx))
         x, y = (np.clip(seen[:, i, None].astype(np.int64) + d, 0, fine - 1) for i, d in ((0, dx), (1, dy)))
-        ball = 0.78 + 0.3 * (-dx - dy) / (2 * radius) + 0.14 * np.sqrt(np.maximum(radius**2 - dx**2 - dy**2, 0)) / radius
-        fog = np.clip(0.82 + 0.36 * seen[:, 2:] / fine, 0.6, 1.1)
+        ball = 0.98 - 0.14 * (dx + dy) / radius
+        fog = np.clip(0.95 + 0.3 * seen[:, 2:] / fine, 0.75, 1.1)
         image[(y * fine + x).ravel(), :3] = ((ball * fog)[..., None] * colors[:, None]).reshape(-1, 3)
         image[(y * fine + x).ravel(), 3] = 1
     image = np.clip(image, 0, 1).reshape(size, 2, size, 2, 4).mean((1, 3))
@@ -202,9 +212,12 @@ class Atlas:
     @classmethod
     def of(cls, clouds: Float[np.ndarray, "s n 3"], size: int = 96) -> Atlas:
         """One thumbnail of every shape (S, N, 3)."""
+        from threadpoolctl import threadpool_limits
+
         if len(clouds) == 0:
             raise DataError("thumbnails", "no shapes", "at least one")
-        return cls(np.stack([render(points, size) for points in clouds]))
+        with threadpool_limits(1):  # the matrices are small: more threads would only wait for each other
+            return cls(np.stack([render(points, size) for points in clouds]))
 
     def __len__(self) -> int:
         return len(self.images)
