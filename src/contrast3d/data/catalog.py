@@ -14,7 +14,7 @@ from contrast3d.data import arrays, modelnet40, shapenetpart
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.errors import ConfigError, Contrast3dError
 
-Reader = Callable[[str, str | Path, int], ShapeSet]
+Reader = Callable[..., ShapeSet]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ DATASETS = (
         "Debian's sweethome3d-furniture", _sweethome3d, partial(_fails, _sweethome3d, "all", 1024),
     ),
     DataSet(
-        "ModelNet40", "CAD models of household things and vehicles", "12,311", "40", ("train", "test"),
+        "ModelNet40", "CAD models of things and vehicles", "12,311", "40", ("train", "test"),
         "academic research only", "Princeton ModelNet (Wu et al., CVPR 2015), modelnet.cs.princeton.edu",
         modelnet40.ModelNet40, modelnet40.problems, modelnet40.layout_text(),
     ),
@@ -94,8 +94,9 @@ DATASETS = (
         modelnet40.layout_text(modelnet40.MODELNET10),
     ),
     DataSet(
-        "ShapeNetPart", "ShapeNet models with part labels", "16,881", "16", ("train", "val", "test", "trainval"),
-        "academic research only", "ShapeNet (Yi et al., SIGGRAPH Asia 2016), shapenet.org",
+        "ShapeNetPart", "ShapeNet models with part labels", "16,881", "16",
+        ("train", "val", "test", "trainval"), "academic research only",
+        "ShapeNet (Yi et al., SIGGRAPH Asia 2016), shapenet.org",
         shapenetpart.ShapeNetPart, shapenetpart.problems, shapenetpart.LAYOUT_TEXT,
     ),
     DataSet(
@@ -107,7 +108,7 @@ DATASETS = (
 
 
 def find(name: str) -> DataSet:
-    """The data set of that name, in any spelling of its case and dashes; a ConfigError names those there are."""
+    """The data set of that name, whatever its case and dashes; a ConfigError names those there are."""
     plain = lambda text: "".join(c for c in text.lower() if c.isalnum())  # noqa: E731
     for dataset in DATASETS:
         if plain(dataset.name) == plain(name):

@@ -7,7 +7,7 @@ thread parses over 100 MB a second, so that a pool of plain threads is all the p
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, no_type_check
 
 import numba
 import numpy as np
@@ -34,6 +34,7 @@ class Table(NamedTuple):
 
 
 @numba.njit(nogil=True, cache=True)
+@no_type_check  # the tests' type checks would wrap it, and numba compiles plain functions only
 def _parse(text, max_rows, powers):
     """Returns values, row starts, the first bad line (1-based, 0 = none) and the bad token's bounds."""
     size = text.size
