@@ -1,0 +1,66 @@
+"""Which rows are labelled and which validate: draws of few labels, and splits that respect groups.
+
+A group holds near relatives (parts of one mould). It never straddles a split: where it does, validation
+reads several points too high.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from contrast3d.errors import DataError
+
+
+def few_labels(labels: Int[Tensor, "s"], per_class: int | None, seed: int) -> Int[Tensor, "r"]:
+    """Rows of `per_class` random samples of each class (all where it has fewer); None: every labelled row.
+
+    Label -1 means unlabelled and is never drawn. Draws of one seed are nested: the 5 labels of a class are
+    among its 10.
+    """
+    if per_class is not None and per_class < 1:
+        raise DataError("labels_per_class", str(per_class), "at least 1, or None for all labels")
+    rows = []
+    for c in labels[labels >= 0].unique().tolist():
+        members = (labels == c).nonzero().flatten().numpy()
+        rows.append(np.random.default_rng([seed, c]).permutation(members)[:per_class])
+    if not rows:
+        raise DataError("labels", "no labelled samples", "at least one")
+    return torch.from_numpy(np.sort(np.concatenate(rows)))
+
+
+def folds(
+    labels: Int[Tensor, "s"], groups: Int[Tensor, "s"] | None, count: int = 5, seed: int = 0
+) -> list[tuple[Int[Tensor, "a"], Int[Tensor, "b"]]]:
+    """(training rows, validation rows) of `count` folds, stratified by label as well as the groups allow.
+
+    Fewer folds where there are fewer groups than `count`, or no class with that many samples.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    independent = len(labels) if groups is None else len(groups.unique())
+    count = min(count, independent, int(labels.unique(return_counts=True)[1].max()))
+    if count < 2:
+        raise DataError("labels", f"{len(labels)} samples in {independent} groups",
+                        "at least two groups and a class of two samples", "more labels per class")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # classes smaller than the number of folds are expected
+        if groups is None:
+            split = StratifiedKFold(count, shuffle=True, random_state=seed).split(labels, labels)
+        else:
+            split = StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(labels, labels, groups)
+        pairs = [(torch.from_numpy(train), torch.from_numpy(val)) for train, val in split]
+    return [(train, val) for train, val in pairs if len(train) and len(val)]
+
+
+def validation_split(
+    labels: Int[Tensor, "s"], groups: Int[Tensor, "s"] | None, fraction: float = 0.2, seed: int = 0
+) -> tuple[Int[Tensor, "a"], Int[Tensor, "b"]]:
+    """(training rows, validation rows), about `fraction` of the samples in the second."""
+    if not 0 < fraction <= 0.5:
+        raise DataError("fraction", str(fraction), "above 0, at most 0.5")
+    return folds(labels, groups, round(1 / fraction), seed)[0]
