@@ -1,6 +1,7 @@
 """Runs that are killed, interrupted or spread over ranks, each in a process of its own.
 
-A script of its own, so that processes are forked from one that has done nothing but import.
+A script, so that all of them fork from one process that has done nothing but import. Its argument is the
+folder for the runs.
 """
 
 import os
@@ -24,8 +25,16 @@ SETTINGS = Training(epochs=6, lr=1e-2, checkpoint_seconds=0.02)
 
 
 class Slow(ToyLoader):
+    """Takes its time, and sends `number` to the own process at batch `at`."""
+
+    def __init__(self, number=None, at=None):
+        super().__init__()
+        self.number, self.at = number, at
+
     def batch(self, epoch, step):
-        time.sleep(0.02)
+        time.sleep(0.03)
+        if (epoch, step) == self.at:
+            os.kill(os.getpid(), self.number)
         return super().batch(epoch, step)
 
 
@@ -42,21 +51,17 @@ def forked(function, *args):
         os._exit(code)
 
 
-def train_slowly(folder):
-    return train(Noisier(), Slow(), SETTINGS, RunDir(folder), on_epoch=measure, quiet=True).exit_code
+def train_slowly(folder, number=None, at=None):
+    outcome = train(Noisier(), Slow(number, at), SETTINGS, RunDir(folder), on_epoch=measure, quiet=True)
+    return outcome.exit_code
 
 
 def exit_code(pid):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def wait_for(path):
-    while not path.exists():
-        time.sleep(0.005)
-
-
 def kill(folder):
-    """kill -9 at random moments until the run survives, against a run that was never touched."""
+    """kill -9 at random moments, up to eight times, until the run finishes."""
     draw = random.Random(0)
     kills = 0
     while True:
@@ -68,19 +73,13 @@ def kill(folder):
             break
         kills += 1
     assert kills >= 3, kills
-    assert exit_code(forked(train_slowly, folder / "whole")) == 0
 
 
 def interrupt(folder):
     """Ctrl-C and SIGTERM save and leave with the shell's codes; the third call finishes."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        pid = forked(train_slowly, folder / "interrupted")
-        wait_for(folder / "interrupted" / "state.pt")
-        time.sleep(0.1)
-        os.kill(pid, number)
-        assert exit_code(pid) == 128 + number
+    for number, at in ((signal.SIGINT, (1, 2)), (signal.SIGTERM, (3, 0))):
+        assert exit_code(forked(train_slowly, folder / "interrupted", number, at)) == 128 + number
     assert exit_code(forked(train_slowly, folder / "interrupted")) == 0
-    assert exit_code(forked(train_slowly, folder / "whole")) == 0
 
 
 def impatient(folder):
@@ -98,10 +97,11 @@ def impatient(folder):
             return error.code
 
     pid = forked(train_stuck)
-    wait_for(folder / "stuck")
-    for _ in range(2):
-        time.sleep(0.05)
+    while not (folder / "stuck").exists():
+        time.sleep(0.005)
+    for _ in range(2):  # far enough apart that a busy machine does not merge the two
         os.kill(pid, signal.SIGINT)
+        time.sleep(1.0)
     assert exit_code(pid) == 130
 
 
@@ -138,5 +138,7 @@ def ranks(folder):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])  # imports much of torch; the forks need not again
-    scripts = {"kill": kill, "interrupt": interrupt, "impatient": impatient, "ranks": ranks}
-    scripts[sys.argv[1]](Path(sys.argv[2]))
+    runs = Path(sys.argv[1])
+    assert exit_code(forked(train_slowly, runs / "whole")) == 0
+    for story in (kill, interrupt, impatient, ranks):
+        story(runs)

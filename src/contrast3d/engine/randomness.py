@@ -26,7 +26,7 @@ def random_state() -> dict:
         "numpy": [torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)],
         "python": [version, torch.tensor(words), python_gauss],
     }
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # asking a GPU that the run does not use would wake it
         state["cuda"] = torch.cuda.get_rng_state()
     if torch.backends.mps.is_available():
         state["mps"] = torch.mps.get_rng_state()
