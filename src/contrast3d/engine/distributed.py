@@ -67,10 +67,12 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def is_distributed() -> bool:
+    """True within a process group, be it of one process."""
     return dist.is_available() and dist.is_initialized()
 
 
 def get_rank() -> int:
+    """The number of this process, 0 when it is alone."""
     return dist.get_rank() if is_distributed() else 0
 
 

@@ -28,6 +28,7 @@ class RunningMeans:
         return max(self._counts.values(), default=0)
 
     def add(self, name: str, value: Tensor | float | int) -> None:
+        """Add one step's value of `name`, a number or a 0-d tensor."""
         value = value.detach().float() if isinstance(value, Tensor) else torch.tensor(float(value))
         former = self._sums.get(name)
         # a clone, since the method may go on writing to a buffer it reports
@@ -50,4 +51,5 @@ class RunningMeans:
         return {n: s / c for n, s, c in zip(names, sums, counts)}
 
     def state(self) -> dict:
+        """What the constructor takes to go on from here."""
         return {name: [float(value), self._counts[name]] for name, value in self._sums.items()}
