@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from contrast3d.ops.edge_conv import edge_conv
 from contrast3d.ops.edge_mlp import edge_mlp
+from contrast3d.ops.gather import gather
 from contrast3d.ops.neighbor_reduce import neighbor_max
 
 
@@ -33,8 +34,11 @@ class EdgeConv(nn.Module):
         self.norm = None if plain_last and len(widths) == 1 else nn.BatchNorm1d(widths[0])
         self.last = nn.Linear(widths[0], widths[1]) if len(widths) == 2 else None
 
-    def forward(self, x: Float[Tensor, "b n c"], index: Int[Tensor, "b n k"]) -> Float[Tensor, "b n d"]:
-        center, neighbor = self._split(x)
+    def forward(
+        self, x: Float[Tensor, "b n c"], index: Int[Tensor, "b m k"], rows: Int[Tensor, "b m"] | None = None
+    ) -> Float[Tensor, "b m d"]:
+        """Features of the points `rows` (all N when None) out of their neighbours `index`."""
+        center, neighbor = self._split(x, x if rows is None else gather(x, rows))
         if self.norm is None:
             return center + neighbor_max(neighbor, index)
         norm = self.norm
@@ -48,9 +52,9 @@ class EdgeConv(nn.Module):
             return edge_mlp(center, neighbor, index, *statistics, self.last.weight, self.last.bias,
                             self.training, **options)
 
-    def _split(self, x):
+    def _split(self, x: Tensor, x_center: Tensor) -> tuple[Tensor, Tensor]:
         """W [x_i, x_j - x_i] + b = ((W1 - W2) x_i + b) + (W2 x_j)."""
         on_center, on_difference = self.first.weight.chunk(2, dim=1)
         dtype = self.first.weight.dtype  # under autocast the products are bfloat16, the reductions are not
-        center = nn.functional.linear(x, on_center - on_difference, self.first.bias).to(dtype)
+        center = nn.functional.linear(x_center, on_center - on_difference, self.first.bias).to(dtype)
         return center, nn.functional.linear(x, on_difference).to(dtype)

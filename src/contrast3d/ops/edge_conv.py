@@ -20,9 +20,9 @@ from contrast3d.ops.kernels.threads import run
 
 
 def edge_conv(
-    center: Float[Tensor, "b n c"],
+    center: Float[Tensor, "b m c"],
     neighbor: Float[Tensor, "b n c"],
-    index: Int[Tensor, "b n k"],
+    index: Int[Tensor, "b m k"],
     weight: Float[Tensor, "c"],
     bias: Float[Tensor, "c"],
     running_mean: Float[Tensor, "c"],
@@ -31,11 +31,12 @@ def edge_conv(
     momentum: float = 0.1,
     eps: float = 1e-5,
     negative_slope: float = 0.0,
-) -> Float[Tensor, "b n c"]:
+) -> Float[Tensor, "b m c"]:
     """out_i = max over j in index_i of act(batch_norm(center_i + neighbor_j)).
 
+    center: of the M points where the result is wanted; neighbor: of the N points that `index` names.
     weight, bias, running_mean, running_var, momentum, eps: as in torch.nn.functional.batch_norm, the running
-    statistics updated in place when training. The statistics run over all B*N*K edges of every process.
+    statistics updated in place when training. The statistics run over all B*M*K edges of every process.
     negative_slope: of the leaky ReLU; 0 is ReLU, 1 the identity. Must not be negative.
     """
     if negative_slope < 0:
@@ -73,7 +74,7 @@ class _EdgeConv(torch.autograd.Function):
             stats = EdgeStatistics.of(center, neighbor, index, total)
         else:
             best, arg = graph.max_with_arg(neighbor, index)
-            stats = EdgeStatistics(None, mean, var, center.shape[0] * center.shape[1] * index.shape[2])
+            stats = EdgeStatistics(None, mean, var, index.numel())
         inv_std = (stats.var + eps).rsqrt()
         scale = weight * inv_std
         shift = bias - stats.mean * scale
@@ -94,7 +95,7 @@ class _EdgeConv(torch.autograd.Function):
 class EdgeStatistics:
     """Mean and variance per channel over all edges e = center_i + neighbor_j, of every process.
 
-    total: (B, N, C) sum of neighbor_j over each point's edges; None in eval mode, where the statistics are
+    total: (B, M, C) sum of neighbor_j over each point's edges; None in eval mode, where the statistics are
     the running ones. edges: the number of edges.
     """
 
@@ -104,7 +105,7 @@ class EdgeStatistics:
     @classmethod
     def of(cls, center, neighbor, index, total) -> EdgeStatistics:
         moments = edge_moments(center, neighbor, index, total)
-        count = moments.new_tensor([[float(center.shape[0] * center.shape[1] * index.shape[2])]])
+        count = moments.new_tensor([[float(index.numel())]])
         packed = world_sum_(torch.cat([moments, count.expand(1, moments.shape[1])]))
         edges = float(packed[2, 0]) if packed.numel() else 0.0
         mean = packed[0] / edges
@@ -114,22 +115,20 @@ class EdgeStatistics:
 
 def edge_moments(center, neighbor, index, total) -> Tensor:
     """(2, C): the sums of e and e^2 over this process's edges, in float64 (float32 where a device lacks it)."""
-    b, n, c = center.shape
-    k = index.shape[2]
+    b, _, c = center.shape
+    n, k = neighbor.shape[1], index.shape[2]
     if center.device.type == "cpu":
         degree = torch.zeros(b, n, dtype=torch.int32)
         degree.scatter_add_(1, index.reshape(b, -1), torch.ones(b, index[0].numel(), dtype=torch.int32))
-        first = torch.zeros(b, c, dtype=torch.float64)
-        second = torch.zeros(b, c, dtype=torch.float64)
+        sums = torch.zeros(2, b, c, dtype=torch.float64)
         run(kernels.edge_moments, b, center.detach().numpy(), neighbor.detach().numpy(), total.numpy(),
-            degree.numpy(), float(k), first.numpy(), second.numpy())
-        return torch.stack([first.sum(0), second.sum(0)])
+            degree.numpy(), float(k), sums[0].numpy(), sums[1].numpy())
+        return sums.sum(1)
     wide = torch.float32 if center.device.type == "mps" else torch.float64
-    ones = torch.ones(b, n, 1, dtype=wide, device=center.device)
-    degree = graph.scatter_over(ones, index, n)[0]
+    degree = graph.scatter_over(torch.ones_like(center[..., :1], dtype=wide), index, n)[0]
     a, v, s = center.to(wide), neighbor.to(wide), total.to(wide)
     first = (k * a + s).sum((0, 1))
-    second = (a * (k * a + 2 * s) + degree * v * v).sum((0, 1))
+    second = (a * (k * a + 2 * s)).sum((0, 1)) + (degree * v * v).sum((0, 1))
     return torch.stack([first, second])
 
 

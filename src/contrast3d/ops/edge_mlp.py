@@ -21,9 +21,9 @@ BLOCK_EDGES = 8192  # hidden and output rows of one block: 4 MB in float32 at wi
 
 
 def edge_mlp(
-    center: Float[Tensor, "b n h"],
+    center: Float[Tensor, "b m h"],
     neighbor: Float[Tensor, "b n h"],
-    index: Int[Tensor, "b n k"],
+    index: Int[Tensor, "b m k"],
     weight: Float[Tensor, "h"],
     bias: Float[Tensor, "h"],
     running_mean: Float[Tensor, "h"],
@@ -34,7 +34,7 @@ def edge_mlp(
     momentum: float = 0.1,
     eps: float = 1e-5,
     negative_slope: float = 0.0,
-) -> Float[Tensor, "b n o"]:
+) -> Float[Tensor, "b m o"]:
     """out_i = max over j in index_i of out_weight @ act(batch_norm(center_i + neighbor_j)) + out_bias.
 
     The batch-norm arguments are those of `edge_conv`; the statistics run over all edges of every process.
@@ -81,7 +81,7 @@ class _EdgeMLP(torch.autograd.Function):
 
 
 def _forward(center, neighbor, index, scale, shift, slope, out_weight) -> tuple[Tensor, Tensor]:
-    """-> maxima (B, N, O) and the slots t of the winning neighbours (B, N, O) int32."""
+    """-> maxima (B, M, O) and the slots t of the winning neighbours (B, M, O) int32."""
     if center.device.type != "cpu":
         return _torch_forward(center, neighbor, index, scale, shift, slope, out_weight)
     b, n, k = index.shape

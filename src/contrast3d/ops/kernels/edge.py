@@ -1,7 +1,8 @@
 """CPU kernels of the edge convolutions: reductions over a neighbour graph, never over stored edges.
 
-All arrays are (B, N, C) or (B, N, K), C-contiguous; `start : stop` counts rows (b * N + i) in the gathering
-kernels and clouds b in the scattering ones, where several rows write to one place.
+Centers i are M points, neighbours j are N points (often the same ones). Arrays are (B, M or N, C) and index
+(B, M, K), C-contiguous; `start : stop` counts rows (b * M + i) in the gathering kernels and clouds b in the
+scattering ones, where several rows write to one place.
 """
 
 from __future__ import annotations
@@ -95,15 +96,19 @@ def edge_moments(center, neighbor, neighbor_total, degree, k, first, second, sta
 
     sum_ij (a_i + c_j)^2 = sum_i (k a_i^2 + 2 a_i S_i) + sum_j deg_j c_j^2 with S_i the sum over i's neighbours.
     """
-    n, channels = center.shape[1], center.shape[2]
+    channels = center.shape[2]
     for b in range(start, stop):
         one, two = first[b], second[b]
-        for i in range(n):
-            deg = float(degree[b, i])
+        for i in range(center.shape[1]):
             for c in range(channels):
-                a, s, v = float(center[b, i, c]), float(neighbor_total[b, i, c]), float(neighbor[b, i, c])
+                a, s = float(center[b, i, c]), float(neighbor_total[b, i, c])
                 one[c] += k * a + s
-                two[c] += a * (k * a + 2.0 * s) + deg * v * v
+                two[c] += a * (k * a + 2.0 * s)
+        for j in range(neighbor.shape[1]):
+            deg = float(degree[b, j])
+            for c in range(channels):
+                v = float(neighbor[b, j, c])
+                two[c] += deg * v * v
 
 
 @kernel
@@ -147,16 +152,17 @@ def edge_norm_backward(center, neighbor, index, neighbor_total, reverse, degree,
     The gradient of edge e is scale * dL/dy - shared - slope * (e - mean); summed over the edges of i and of j.
     reverse, degree: zeros; they receive the sum of center_i over the edges into j, and the number of those.
     """
-    n, k, channels = index.shape[1], index.shape[2], center.shape[2]
+    k, channels = index.shape[2], center.shape[2]
     for b in range(start, stop):
         scatter_sum(center, index, reverse, degree, b, b + 1)
-        for i in range(n):
-            deg = degree[b, i]
-            x, y, dx, dy = center[b, i], neighbor[b, i], center_part[b, i], neighbor_part[b, i]
-            s, r = neighbor_total[b, i], reverse[b, i]
+        for i in range(center.shape[1]):
+            x, total, dx = center[b, i], neighbor_total[b, i], center_part[b, i]
             for c in range(channels):
-                dx[c] = scale[c] * dx[c] - k * shared[c] - slope[c] * (k * (x[c] - mean[c]) + s[c])
-                dy[c] = scale[c] * dy[c] - deg * shared[c] - slope[c] * (deg * (y[c] - mean[c]) + r[c])
+                dx[c] = scale[c] * dx[c] - k * shared[c] - slope[c] * (k * (x[c] - mean[c]) + total[c])
+        for j in range(neighbor.shape[1]):
+            deg, y, total, dy = degree[b, j], neighbor[b, j], reverse[b, j], neighbor_part[b, j]
+            for c in range(channels):
+                dy[c] = scale[c] * dy[c] - deg * shared[c] - slope[c] * (deg * (y[c] - mean[c]) + total[c])
 
 
 @kernel

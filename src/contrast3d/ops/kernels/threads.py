@@ -8,6 +8,7 @@ Each output row is computed by exactly one piece: results do not depend on the n
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ def kernel(function: Callable) -> Callable:
 
     Reassociation is allowed so that reductions use vector registers; NaN and infinity keep their meaning.
     """
+    function = inspect.unwrap(function)  # a type checker's import hook may have wrapped it
     return numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})(function)
 
 

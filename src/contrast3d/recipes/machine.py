@@ -1,0 +1,34 @@
+"""`Machine`: where a recipe runs. Nothing here changes the numbers of a run, so none of it is in recipe.json."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Folders, device and threads.
+
+    data_root: folder of the data set's files; embedded sets need none.
+    out: the run folder; default runs/RECIPE. A folder that holds this recipe's unfinished run is resumed.
+    restart: forget what the run folder holds and begin again.
+    device: auto (CUDA, else Apple GPU, else CPU), cpu, cuda, cuda:1 or mps.
+    threads: CPU threads; 0 takes all that torch sees.
+    quiet: no progress bar.
+    tensorboard: also write event files (pip install 'contrast3d[log]').
+    """
+
+    data_root: Path = Path("data")
+    out: Path | None = None
+    restart: bool = False
+    device: str = "auto"
+    threads: int = 0
+    quiet: bool = False
+    tensorboard: bool = False
+
+    def set_threads(self) -> None:
+        if self.threads:
+            import torch
+
+            torch.set_num_threads(self.threads)

@@ -1,0 +1,182 @@
+"""The SimCLR product line: one recipe class, whose values for each data set lie in files of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from contrast3d.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from contrast3d.data.loader import ViewLoader
+    from contrast3d.data.shapes import ShapeSet
+    from contrast3d.engine.distributed import Ranks
+    from contrast3d.engine.settings import Training
+
+
+@dataclass(frozen=True)
+class SimCLRRecipe:
+    """Two augmented views of a shape attract, all other shapes of the batch repel (Chen et al., ICML 2020).
+
+    dataset: a name that `contrast3d data list` knows, or the path of your own .npz or .h5 file.
+    extra_datasets: further sets whose training shapes join the pre-training, without labels.
+    categories: of ShapeNetPart, the classes to keep; none keeps all.
+    holdout: 0 tests on the official test split; n holds every n-th part of the training split out as the test.
+    shape_points: points per shape, as the probes see it.
+    num_points: points per view, drawn anew each time.
+    augmentation: a preset: objects, objects-rotate-up, objects-so3, partial, report, none.
+    shared_draws: one draw per batch instead of per sample (defect 2 of the report).
+    identical_views: both views are the same cloud (defect 1 of the report).
+    encoder: dgcnn, dgcnn-report (the report's own), or pointnet.
+    embed_dim: width of the feature that the probes read.
+    layers: width of each edge convolution.
+    strides: of each edge convolution; 4 keeps every fourth point from there on.
+    k: neighbours.
+    dynamic: neighbours in feature space after the first layer, instead of in 3-D.
+    projection_dim: width of the projection that the loss compares.
+    hidden_dim: width of the projection head's hidden layer.
+    head_norm: batch norm in the projection head.
+    temperature: of NT-Xent; lower pushes hard negatives apart more.
+    epochs: passes over the training shapes.
+    batch_size: shapes per step, over all processes.
+    optimizer: adamw, adam or sgd.
+    lr: peak learning rate.
+    weight_decay: on weights, not on biases and norms.
+    schedule: cosine, step (halves every step_epochs) or constant.
+    step_epochs: epochs between two halvings of the step schedule.
+    warmup_epochs: epochs of linear warm-up.
+    accumulate: batches per optimiser step.
+    clip_norm: largest gradient norm; 0 for none.
+    precision: bfloat16 is faster where the machine has it.
+    probe_every: epochs between two looks of the online kNN probe and the health numbers.
+    checkpoint_seconds: at most this much work is lost by a kill.
+    seed: of weights, batches and views.
+    """
+
+    dataset: str = "LDraw40"
+    extra_datasets: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    holdout: int = 0
+    shape_points: int = 1024
+    num_points: int = 512
+    augmentation: str = "objects"
+    shared_draws: bool = False
+    identical_views: bool = False
+    encoder: Literal["dgcnn", "dgcnn-report", "pointnet"] = "dgcnn"
+    embed_dim: int = 512
+    layers: tuple[int, ...] = (64, 64, 128, 256)
+    strides: tuple[int, ...] = ()
+    k: int = 20
+    dynamic: bool = True
+    projection_dim: int = 128
+    hidden_dim: int = 512
+    head_norm: bool = True
+    temperature: float = 0.2
+    epochs: int = 100
+    batch_size: int = 64
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: float = 2e-3
+    weight_decay: float = 1e-4
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    step_epochs: int = 20
+    warmup_epochs: float = 5.0
+    accumulate: int = 1
+    clip_norm: float = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    probe_every: int = 5
+    checkpoint_seconds: float = 60.0
+    seed: int = 0
+
+    def make_encoder(self, seed: int | None = None) -> nn.Module:
+        """The encoder with fresh weights; the same seed gives the same weights."""
+        import torch
+
+        from contrast3d.nn.dgcnn import DGCNN
+        from contrast3d.nn.pointnet import PointNet
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed if seed is None else seed)
+            if self.encoder == "pointnet":
+                return PointNet(self.embed_dim, readout=("max", "mean"))
+            if self.encoder == "dgcnn-report":
+                return DGCNN.report(self.k)
+            layers = tuple((width,) for width in self.layers)
+            return DGCNN(self.embed_dim, layers, self.k, self.dynamic, strides=self.strides or None)
+
+    def make_method(self) -> nn.Module:
+        import torch
+
+        from contrast3d.methods.simclr import SimCLR
+
+        encoder = self.make_encoder()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed + 1)
+            return SimCLR(encoder, self.projection_dim, self.hidden_dim, self.temperature, self.head_norm)
+
+    def shapes(self, split: Literal["train", "test"], data_root: Path) -> ShapeSet:
+        """The shapes of a split; with `holdout`, parts of the training split."""
+        from contrast3d.downstream.splits import folds
+
+        if not self.holdout and not self._is_file:
+            return self._read(self.dataset, split, data_root)
+        whole = self._read(self.dataset, "all" if self._is_file else "train", data_root)
+        if whole.labels is None:
+            return whole
+        train, test = folds(whole.labels, whole.groups, self.holdout or 5, seed=0)[0]
+        rows = train if split == "train" else test
+        return whole.subset(rows, f"{whole.title} ({'rest' if split == 'train' else 'held-out part'})")
+
+    def pretraining_shapes(self, data_root: Path) -> ShapeSet:
+        """The training shapes, and those of `extra_datasets`, without labels."""
+        import torch
+
+        from contrast3d.data.shapes import ShapeSet
+
+        own = self.shapes("train", data_root)
+        others = [self._read(name, "all", data_root) for name in self.extra_datasets]
+        if not others:
+            return own
+        sets = [own, *others]
+        return ShapeSet(torch.cat([s.points for s in sets]), title=" + ".join(s.title for s in sets))
+
+    @property
+    def _is_file(self) -> bool:
+        return Path(self.dataset).suffix in (".npz", ".npy", ".h5", ".hdf5")
+
+    def _read(self, dataset: str, split: str, data_root: Path) -> ShapeSet:
+        from contrast3d.data import catalog
+        from contrast3d.data.arrays import load_arrays
+        from contrast3d.data.shapenetpart import ShapeNetPart
+
+        if self._is_file and dataset == self.dataset:
+            return load_arrays(dataset, self.shape_points)
+        known = catalog.find(dataset)
+        if split not in known.splits:
+            raise ConfigError(f"{known.name} has no {split} split, only {', '.join(known.splits)}")
+        if known.name == "ShapeNetPart":
+            return ShapeNetPart(split, data_root, self.shape_points, categories=self.categories or None)
+        return known.read(split, data_root, self.shape_points)
+
+    def make_loader(self, shapes: ShapeSet, ranks: Ranks) -> ViewLoader:
+        """Pairs of views of `shapes`, for this process."""
+        from contrast3d.data.loader import ViewLoader
+        from contrast3d.data.presets import preset
+
+        return ViewLoader(
+            shapes, preset(self.augmentation, self.num_points), 2, self.batch_size, self.seed, ranks.rank,
+            ranks.world, ranks.device, draws="per-batch" if self.shared_draws else "per-sample",
+            identical=self.identical_views,
+        )
+
+    def training(self) -> Training:
+        from contrast3d.engine.settings import Training
+
+        names = {field.name for field in dataclasses.fields(Training)} & {f.name for f in dataclasses.fields(self)}
+        values = {name: getattr(self, name) for name in names}
+        values["clip_norm"] = self.clip_norm or None
+        values["warmup_epochs"] = min(self.warmup_epochs, self.epochs / 2)
+        return Training(**values)
