@@ -20,14 +20,13 @@ def unit_sphere(
 
     Shapes whose points all coincide end up at the origin.
     """
-    wide = points.astype(np.float64)
+    points = points.astype(np.float32)
     if centre == "mean":
-        middle = wide.mean(1, keepdims=True)
+        points -= points.mean(1, keepdims=True, dtype=np.float64).astype(np.float32)
     else:
-        middle = (wide.min(1, keepdims=True) + wide.max(1, keepdims=True)) / 2
-    wide -= middle
-    radius = np.linalg.norm(wide, axis=2).max(1)[:, None, None]
-    return (wide / np.where(radius > 0, radius, 1)).astype(np.float32)
+        points -= points.min(1, keepdims=True) / 2 + points.max(1, keepdims=True) / 2
+    radius = np.sqrt(np.einsum("snc,snc->sn", points, points, dtype=np.float64).max(1))[:, None, None]
+    return (points / np.where(radius > 0, radius, 1)).astype(np.float32)
 
 
 def normalized(points: Float[np.ndarray, "s n 3"], normalize: Normalize) -> Float[np.ndarray, "s n 3"]:

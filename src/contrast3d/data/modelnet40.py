@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from contrast3d.data import modelnet_layouts as layouts
-from contrast3d.data.arrays import read_h5
 from contrast3d.data.geometry import Normalize, normalized
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.errors import ConfigError, DataError, MissingDataError
@@ -178,8 +177,7 @@ def _count(family: Family, layout: str, folder: Path, split: str) -> tuple[int, 
     names, count, lines = layouts.class_names(folder / "shape_names.txt"), 0, []
     for path in layouts.hdf5_files(folder, split):
         try:
-            labels = read_h5(path, ("data", "label"))["label"].reshape(-1)
-            count += sum(0 <= i < len(names) and names[i] in family.classes for i in labels.tolist())
+            count += sum(c in family.classes for c in layouts.read_hdf5_file(path, names, 2).classes)
         except DataError as error:
             lines.append(str(error))
     return count, lines

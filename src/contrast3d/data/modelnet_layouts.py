@@ -79,15 +79,22 @@ def read_hdf5(folder: Path, split: str, num_points: int) -> Found:
     shape_names = class_names(folder / "shape_names.txt")
     points, classes, names = [], [], []
     for path in hdf5_files(folder, split):
-        arrays = read_h5(path, ("data", "label"))
-        clouds = check_points(arrays["data"], str(path), arrays)
-        labels = check_labels(arrays["label"], str(path), len(clouds), shape_names)
-        if (labels < 0).any():
-            raise DataError(str(path), "label -1", f"0 to {len(shape_names) - 1}")
-        points.append(enough(clouds, num_points, path))
-        classes += [shape_names[i] for i in labels.tolist()]
-        names += [f"{path.stem}/{i}" for i in range(len(clouds))]
+        part = read_hdf5_file(path, shape_names, num_points)
+        points.append(part.points)
+        classes += part.classes
+        names += part.names
     return Found(np.concatenate(points), classes, names)
+
+
+def read_hdf5_file(path: Path, shape_names: Sequence[str], num_points: int) -> Found:
+    """The shapes of one .h5, whose labels count in `shape_names`."""
+    arrays = read_h5(path, ("data", "label"))
+    clouds = check_points(arrays["data"], str(path), arrays)
+    labels = check_labels(arrays["label"], str(path), len(clouds), shape_names)
+    if (labels < 0).any():
+        raise DataError(str(path), "label -1", f"0 to {len(shape_names) - 1}")
+    names = [f"{path.stem}/{i}" for i in range(len(clouds))]
+    return Found(enough(clouds, num_points, path), [shape_names[i] for i in labels.tolist()], names)
 
 
 def list_txt(folder: Path, split: str, prefix: str) -> list[Listed]:
