@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src" / "contrast3d"
 FILES = sorted(SRC.rglob("*.py"))
+PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
 
 # docs/design.md, "Layout and direction": a part imports from lines above its own, never from beside or below.
 LEVELS = (
@@ -257,3 +259,24 @@ def test_no_machine_paths_or_registry_hosts():
             continue
         found += [f"{path.relative_to(ROOT)}: {hit[0]}" for hit in places.finditer(text)]
     assert not found, "\n".join(found)
+
+
+def test_docs_and_navigation_agree():
+    listed = re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text())
+    assert sorted(listed) == sorted(str(p.relative_to(ROOT / "docs")) for p in (ROOT / "docs").rglob("*.md"))
+
+
+def test_design_names_every_part():
+    design = (ROOT / "docs" / "design.md").read_text()
+    layout = design[design.index("    src/contrast3d/") : design.index("    tests/ ")]
+    named = re.findall(r"^      (\w+)(?:/|\.py) ", layout, re.M)
+    parts = {path.relative_to(SRC).parts[0].removesuffix(".py") for path in FILES}
+    assert set(named) == parts - {"__init__", "__main__"}
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *PAGES])
+def test_imports_shown_in_docs_exist(page: str):
+    shown = re.findall(r"^ *from (contrast3d[\w.]*) import (.+)$", (ROOT / page).read_text(), re.M)
+    for module, names in shown:
+        for name in names.split(","):
+            assert hasattr(importlib.import_module(module), name.strip()), f"{page}: {module}.{name}"

@@ -17,7 +17,7 @@ from typing import Literal
 
 ROUNDS = 5
 MATMUL_SIZE = 768
-LOW_DISK_GB, LOW_MEMORY_GB = 2, 2
+LOW_DISK_GB, LOW_MEMORY_GB = 2.0, 2.0
 
 
 @dataclass(frozen=True)
