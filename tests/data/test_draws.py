@@ -23,7 +23,7 @@ def clouds_of(lengths, ids=None):
 
 def ks(values) -> float:
     """p-value of values against U(0, 1)."""
-    return stats.kstest(np.asarray(values, dtype=np.float64).ravel(), "uniform").pvalue
+    return stats.kstest(np.asarray(values, dtype=np.float64).ravel(), "uniform", method="asymp").pvalue
 
 
 def test_mix_is_splitmix64():
@@ -58,7 +58,7 @@ def test_normal_moments_and_distribution():
     assert torch.isfinite(z).all()
     assert abs(z.mean()) < 0.015
     assert abs(z.var() - 1) < 0.02
-    assert stats.kstest(z.flatten().numpy(), "norm").pvalue > 0.001
+    assert stats.kstest(z.flatten().numpy(), "norm", method="asymp").pvalue > 0.001
 
 
 def test_point_values_are_uniform_normal_and_uncorrelated():
@@ -67,7 +67,7 @@ def test_point_values_are_uniform_normal_and_uncorrelated():
     u, z = draws.points_uniform(clouds, 3), draws.points_normal(clouds, 3)
     assert u.shape == z.shape == (10000, 3)
     assert ks(u) > 0.001
-    assert stats.kstest(z.flatten().numpy(), "norm").pvalue > 0.001
+    assert stats.kstest(z.flatten().numpy(), "norm", method="asymp").pvalue > 0.001
     correlation = torch.corrcoef(torch.cat((u, z), 1).T) - torch.eye(6)
     assert correlation.abs().max() < 0.05
 
@@ -75,7 +75,7 @@ def test_point_values_are_uniform_normal_and_uncorrelated():
 def test_p_values_of_many_epochs_are_uniform():
     """Sharper than any single test: a biased generator bends the distribution of its own p-values."""
     clouds = clouds_of([300, 200])
-    values = [Draws.of(0, epoch, clouds.ids).points_uniform(clouds, 3) for epoch in range(100)]
+    values = [Draws.of(0, epoch, clouds.ids).points_uniform(clouds, 3) for epoch in range(60)]
     assert ks([ks(v[:, channel]) for v in values for channel in range(3)]) > 0.001
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from contrast3d.data.draws import Draws
 from contrast3d.data.segments import (
@@ -100,8 +101,9 @@ class PartialView(Dropper):
 
     The camera stands on a sphere of `distance` radii around the middle of the bounding box, at an elevation
     (degrees, z up) within `elevation`, uniform over that part of the sphere. Hidden are the points that lie
-    more than a cell's width behind the nearest point of their cell in a depth buffer. The buffer has
-    sqrt(N) / 2 cells a side, `grid` at most: about four points to a cell, so that surfaces close up.
+    more than three cells' width behind the nearest point in their cell of a depth buffer or in the eight
+    around it: sparse surfaces close up, and those seen at up to about 60 degrees stay whole. The buffer has
+    sqrt(N) / 2 cells a side, `grid` at most; a few dozen points are too sparse to hide one another.
     """
 
     distance: float = 3.0
@@ -128,7 +130,8 @@ class PartialView(Dropper):
         cell = (clouds.batch_index * self.grid + row) * self.grid + column
         nearest = depth.new_full((len(clouds) * self.grid**2,), math.inf)
         nearest.scatter_reduce_(0, cell, depth, "amin")
-        return depth <= nearest.index_select(0, cell) + per_point(clouds, 2 / cells)
+        nearest = -max_pool2d(-nearest.view(-1, 1, self.grid, self.grid), 3, stride=1, padding=1)
+        return depth <= nearest.flatten().index_select(0, cell) + per_point(clouds, 3 * 2 / cells)
 
     def _axes(self, draws: Draws) -> Float[Tensor, "b 3 3"]:
         """The axes of each camera as rows: right, up, and from the cloud toward the camera."""

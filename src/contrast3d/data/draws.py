@@ -95,7 +95,8 @@ class Draws:
 
     def children(self, count: int) -> list[Draws]:
         """Independent `Draws` for the same samples; the counter moves on by `count` in any case."""
-        streams = torch.tensor([self._advance() for _ in range(count)], device=self.keys.device)[:, None]
+        streams = torch.tensor([self._advance() for _ in range(count)], dtype=torch.int64)
+        streams = streams.to(self.keys.device)[:, None]
         keys = _mix_(self.keys + streams)
         if self.parameter_keys is self.keys:
             return [Draws(own) for own in keys]
