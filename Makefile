@@ -27,7 +27,7 @@ lint: $(INSTALLED)  ## check style and types
 	$(BIN)/mypy src
 
 docs: $(DOCS_INSTALLED)  ## render docs/ into site/
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(INSTALLED)  ## run all benchmarks; tables on the screen, JSON in build/bench/
 	@mkdir -p build/bench
@@ -46,8 +46,8 @@ clean:  ## remove .venv and everything built; runs/ stays
 	find src tests benchmarks tools -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(INSTALLED): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "contrast3d needs Python >= 3.11; $(PYTHON) is $$($(PYTHON) --version 2>&1 || true)." >&2; \
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "contrast3d needs Python >= 3.11; $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo not found)." >&2; \
 		echo "Try: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -m venv .venv || { \
 		echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }

@@ -59,7 +59,7 @@ def _machine() -> Iterator[Check]:
     if memory is not None:
         yield _enough("memory", memory, LOW_MEMORY_GB, "use a small batch_size")
     free = shutil.disk_usage(Path.cwd()).free / 1e9
-    yield _enough("free disk here", free, LOW_DISK_GB, "runs save checkpoints: make room or use another folder")
+    yield _enough("free disk here", free, LOW_DISK_GB, "checkpoints need room: run in another folder")
 
 
 def _enough(name: str, gigabytes: float, low: float, advice: str) -> Check:
