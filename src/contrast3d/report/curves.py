@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -10,14 +10,14 @@ from contrast3d.report.plots import Series, finite, legend, line_chart, number, 
 from contrast3d.report.theme import text
 
 HEALTH = (  # key in the log, name, what is healthy
-    ("rankme", "RankMe", "Effective number of dimensions in use. Healthy: climbs early, then settles. A fall "
-     "towards 1 is collapse."),
-    ("alignment", "Alignment", "Squared distance between two views of one shape. Healthy: falls and stays above "
-     "zero. At zero from the start, the views are identical or the features constant."),
-    ("uniformity", "Uniformity", "How evenly features cover the sphere. Healthy: goes down, towards −4. Rising "
-     "towards 0, everything lands in one place."),
-    ("feature_std", "Feature spread", "Standard deviation of unit features, times √D. Healthy: near 1. Towards 0 "
-     "all shapes get the same feature."),
+    ("rankme", "RankMe", "Effective number of dimensions in use. Healthy: climbs early, then settles. A "
+     "fall towards 1 is collapse."),
+    ("alignment", "Alignment", "Squared distance between two views of one shape. Healthy: falls and stays "
+     "above zero. At zero from the start, the views are identical or the features constant."),
+    ("uniformity", "Uniformity", "How evenly features cover the sphere. Healthy: falls towards −4. "
+     "Rising towards 0, everything lands in one place."),
+    ("feature_std", "Feature spread", "Standard deviation of unit features, times √D. Healthy: near 1. "
+     "Towards 0 all shapes get the same feature."),
 )
 
 
@@ -65,12 +65,13 @@ def tiles(metrics: Sequence[dict]) -> str:
         ("Loss", number(loss), "mean of the last steps", np.isfinite(loss)),
         ("Epochs", str(len(epochs)), steps, bool(epochs)),
     ]
-    cards = "".join(f"<div><dt>{name}</dt><dd>{value}</dd><p>{note}</p></div>"
+    cards = "".join(f"<div><dt>{name}</dt><dd>{value}</dd>"
+                    f'<dd class="note">{note}</dd></div>'
                     for name, value, note, known in found if known)
-    return f'<div class="tiles">{cards}</div>' if cards else ""
+    return f'<dl class="tiles">{cards}</dl>' if cards else ""
 
 
-def run_section(summary: dict[str, str]) -> str:
+def run_section(summary: Mapping[str, object]) -> str:
     """What was run: every field of the summary."""
     facts = {name: value for name, value in summary.items() if name != "command"}
     rows = "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in facts.items())
@@ -87,13 +88,13 @@ def loss_section(metrics: Sequence[dict]) -> str:
     parts = []
     lines = [Series("each step", *raw, faint=True, label=False), Series("loss", *mean)]
     if chart := line_chart(lines, x_label="step", title="Loss"):
-        parts.append(_figure("Loss", chart, "Pale: every step; strong: running mean. A contrastive loss starts "
-                             "near the log of the number of candidates and should still fall slowly at the end."
+        parts.append(_figure("Loss", chart, "Pale: every step; strong: running mean. A contrastive loss "
+                             "starts near the log of the number of candidates and falls slowly to the end."
                              + _left_out(loss)))
     if chart := line_chart([Series("learning rate", *thin(step, lr), "var(--c2)")], x_label="step",
                            title="Learning rate", floor=0.0):
-        parts.append(_figure("Learning rate", chart, "Warm-up and decay, as scheduled. A kink in the loss without "
-                             "one here is not the schedule's doing."))
+        parts.append(_figure("Learning rate", chart, "Warm-up and decay, as scheduled. A kink in the loss "
+                             "without one here is not the schedule's doing."))
     return f'<div class="grid">{"".join(parts)}</div>' if parts else ""
 
 
@@ -124,5 +125,5 @@ def accuracy_section(metrics: Sequence[dict], majority: float | None) -> str:
         return ""
     key = legend(series) if len(series) > 1 else ""
     return _figure("", chart, "A probe on frozen features. Labels are used to read the features, never "
-                   "to train them. Still climbing at the end: train longer. Falling while the loss falls: the "
-                   "views throw away what tells classes apart.", key)
+                   "to train them. Still climbing at the end: train longer. Falling while the loss falls: "
+                   "the views throw away what tells classes apart.", key)

@@ -23,11 +23,11 @@ class Gallery:
     """
 
     points: Float[np.ndarray, "s n 3"]
-    features: Float[np.ndarray, "s d"]
-    labels: Int[np.ndarray, "s"] | None = None
+    features: Float[np.ndarray, "_ d"]
+    labels: Int[np.ndarray, "_"] | None = None
     classes: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
-    predictions: Int[np.ndarray, "s"] | None = None
+    predictions: Int[np.ndarray, "_"] | None = None
     title: str = field(default="test shapes")
 
     def __post_init__(self):
@@ -121,7 +121,7 @@ def confusion(
 
 
 def apart(
-    positions: Float[np.ndarray, "s 2"], size: float, order: np.ndarray, kept: list[int] | None = None
+    positions: Float[np.ndarray, "s 2"], size: float | int, order: np.ndarray, kept: list[int] | None = None
 ) -> list[int]:
     """`kept` and, in this order, every row whose square of `size` about its position overlaps none before."""
     kept = list(kept or [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,22 +21,29 @@ MOST_SHAPES = 1000
 Section = tuple[str, str, str, str]  # anchor, heading, lead, body
 
 VIEWS_LEAD = (
-    "Each row is one shape and two random views of it. Training asks for the same feature from both, so whatever "
-    "differs between view 1 and view 2 is what the encoder learns to ignore. Look for views that lost what you "
-    "care about, and for views that hardly differ. Colour follows each point from the original where it is known."
+    "A shape and two random views of it. Training asks for the same feature from both, so whatever differs "
+    "between view 1 and view 2 is what the encoder learns to ignore. Look for views that lost what you care "
+    "about, and for views that hardly differ. Colour follows each point from the original where it is known."
 )
 
 
 def write_report(
-    path: Path | str, *, title: str, summary: dict[str, str], metrics: Sequence[dict] = (),
-    tables: Sequence[ResultTable] = (), views: Sequence[ViewPair] | None = None, gallery: Gallery | None = None,
+    path: Path | str, *, title: str, summary: Mapping[str, object], metrics: Sequence[dict] = (),
+    tables: Sequence[ResultTable] = (), views: Sequence[ViewPair] | None = None,
+    gallery: Gallery | None = None,
 ) -> Path:
     """Write the page of one run to `path`, atomically, and return it. The same input gives the same bytes.
 
-    title: the page's heading. summary: what was run, in words (recipe fields, machine, commit, wall time); its
-    entry "command" is printed under "How to reproduce". metrics: lines of metrics.jsonl, kind "train" (step,
-    loss, lr) and "epoch" (epoch, knn_accuracy, rankme, uniformity, alignment, feature_std). A section whose data
-    is missing is left out. Of a gallery of more than 1,000 shapes a fixed random 1,000 are shown.
+    title: the page's heading.
+    summary: what was run, in words (recipe fields, machine, commit, wall time); its entry "command" stands
+        under "How to reproduce".
+    metrics: lines of metrics.jsonl, kind "train" (step, loss, lr) and "epoch" (epoch, knn_accuracy, rankme,
+        uniformity, alignment, feature_std).
+    tables: results, in the order in which they are to be read.
+    views: pairs of views; a handful is enough.
+    gallery: the test shapes; of more than 1,000 a fixed random 1,000 are shown.
+
+    A section whose data is missing is left out.
     """
     if gallery is not None and len(gallery) > MOST_SHAPES:
         gallery = gallery.take(spread_rows(len(gallery), MOST_SHAPES))
@@ -60,14 +67,16 @@ def views_figure(path: Path | str, views: Sequence[ViewPair], *, title: str = "P
 
 
 def _training_sections(
-    summary: dict[str, str], metrics: Sequence[dict], tables: Sequence[ResultTable], gallery: Gallery | None
+    summary: Mapping[str, object], metrics: Sequence[dict], tables: Sequence[ResultTable],
+    gallery: Gallery | None,
 ) -> list[Section]:
     majority = None
     if gallery is not None and gallery.labels is not None and (gallery.labels >= 0).any():
         majority = float(np.bincount(gallery.labels[gallery.labels >= 0]).max() / (gallery.labels >= 0).sum())
     return [
-        ("results", "Results", "Mean ± standard deviation over seeds. The best of each column is marked; baselines "
-         "stand beside, because a number without them says little.", "".join(_result(t) for t in tables)),
+        ("results", "Results", "Mean ± standard deviation over seeds. The best of each column is marked; "
+         "baselines stand beside, because a number without them says little.",
+         "".join(_result(t) for t in tables)),
         ("run", "What was run", "", curves.run_section(summary)),
         ("accuracy", "Accuracy while training", "", curves.accuracy_section(metrics, majority)),
         ("loss", "Loss and learning rate", "", curves.loss_section(metrics)),
@@ -79,16 +88,16 @@ def _training_sections(
 def _shape_sections(gallery: Gallery, atlas: Atlas) -> list[Section]:
     hollow = " Hollow dots were misclassified by the probe." if gallery.predictions is not None else ""
     pick = " Choose a class below to see where it lies." if gallery.labels is not None else ""
+    marks = " ✓ shares the query's class, ✗ does not." if gallery.labels is not None else ""
     return [
-        ("map", "Map of the embedding", f"t-SNE of {len(gallery)} {gallery.title}, none of them seen in training "
-         "together with its label. Near means similar to the encoder; distances between far islands mean nothing."
-         f"{hollow}{pick}", shapes.map_section(gallery, atlas)),
-        ("neighbours", "Nearest neighbours", "Left the query, then its nearest shapes by cosine distance, printed "
-         "below each. Queries are drawn at random, not picked."
-         + (" ✓ shares the query's class, ✗ does not." if gallery.labels is not None else ""),
+        ("map", "Map of the embedding", f"t-SNE of the features of {len(gallery)} {gallery.title}. Near "
+         f"means alike to the encoder; distances between far islands mean nothing.{hollow}{pick}",
+         shapes.map_section(gallery, atlas)),
+        ("neighbours", "Nearest neighbours", "Left the query, then its nearest shapes by cosine distance, "
+         f"printed below. Queries are drawn at random.{marks}",
          shapes.neighbours_section(gallery, atlas)),
-        ("confusion", "Confusions", "Rows are true classes, columns what the probe said, each row sums to 100 %. "
-         "Blue is right, orange is wrong; look for orange cells that come in mirrored pairs.",
+        ("confusion", "Confusions", "Rows are true classes, columns what the probe said; each row sums to "
+         "100 %. Blue is right, orange is wrong; look for orange cells that come in mirrored pairs.",
          shapes.confusion_section(gallery, atlas)),
     ]
 
@@ -96,20 +105,22 @@ def _shape_sections(gallery: Gallery, atlas: Atlas) -> list[Section]:
 def _result(table: ResultTable) -> str:
     chart = table_chart(table)
     note = f"<figcaption>{text(table.note)}</figcaption>" if table.note else ""
-    kind = "result wide" if chart else "result"
-    return (f'<figure class="{kind}"><h3>{text(table.title)}</h3><div>{table_html(table)}'
-            f'{f"<div>{chart}</div>" if chart else ""}</div>{note}</figure>')
+    beside = f"<div>{chart}</div>" if chart else ""
+    return (f'<figure class="result {"wide" if chart else "narrow"}"><h3>{text(table.title)}</h3>'
+            f"<div>{table_html(table)}{beside}</div>{note}</figure>")
 
 
-def _command(summary: dict[str, str]) -> str:
+def _command(summary: Mapping[str, object]) -> str:
     return f"<pre><code>{text(summary['command'])}</code></pre>" if summary.get("command") else ""
 
 
-def _page(title: str, head: str, sections: Sequence[Section], gallery: Gallery | None, atlas: Atlas | None) -> str:
+def _page(
+    title: str, head: str, sections: Sequence[Section], gallery: Gallery | None, atlas: Atlas | None
+) -> str:
     sections = [s for s in sections if s[3]]
-    links = "".join(f'<a href="#{anchor}">{text(heading)}</a>' for anchor, heading, _, _ in sections)
+    links = "".join(f'<a href="#{anchor}">{heading}</a>' for anchor, heading, _, _ in sections)
     body = "".join(
-        f'<section id="{anchor}"><h2>{text(heading)}</h2>' + (f'<p class="lead">{text(lead)}</p>' if lead else "")
+        f'<section id="{anchor}"><h2>{heading}</h2>' + (f'<p class="lead">{text(lead)}</p>' if lead else "")
         + f"{content}</section>" for anchor, heading, lead, content in sections
     )
     return (
@@ -137,7 +148,8 @@ def _shape_data(gallery: Gallery | None, atlas: Atlas | None) -> str:
     listed = lambda v: None if v is None else np.asarray(v).tolist()  # noqa: E731
     data = {
         "columns": atlas.columns, "rows": atlas.rows, "names": [gallery.name(i) for i in range(len(gallery))],
-        "classes": list(gallery.classes), "labels": listed(gallery.labels), "predictions": listed(gallery.predictions),
+        "classes": list(gallery.classes), "labels": listed(gallery.labels),
+        "predictions": listed(gallery.predictions),
     }
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c").replace(">", "\\u003e")
 

@@ -64,9 +64,7 @@
 
   for (const chart of document.querySelectorAll("[data-chart]")) {
     const data = JSON.parse(chart.dataset.chart);
-    const cross = document.createElementNS("http://www.w3.org/2000/svg", "path");
-    cross.setAttribute("class", "cross");
-    chart.append(cross);
+    const cross = chart.querySelector(".cross");
     const point = (event) => {
       const x = new DOMPoint(event.clientX, event.clientY).matrixTransform(chart.getScreenCTM().inverse()).x;
       const rows = [];
@@ -81,7 +79,7 @@
         row.append(swatch, line.n + " ", element("strong", "", line.t[best][1]));
         rows.push(row);
       }
-      cross.setAttribute("d", `M${place} 14V198`);
+      cross.setAttribute("d", `M${place} ${cross.dataset.reach}`);
       show(event, element("b", "", head), ...rows);
     };
     const leave = () => { hide(); cross.removeAttribute("d"); };

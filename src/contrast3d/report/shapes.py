@@ -84,11 +84,12 @@ def map_section(gallery: Gallery, atlas: Atlas) -> str:
     )
     order = np.random.default_rng(0).permutation(len(gallery))
     coarse = apart(pixels, 112, order)  # enough for a phone; a wide page has room for more
-    pictures = "".join(
-        thumbnail(atlas, i, gallery.name(i), "" if i in coarse else "fine", (
-            f";left:{pixels[i, 0] / MAP_WIDTH:.2%};top:{pixels[i, 1] / MAP_HEIGHT:.2%};--c:{colors[labels[i]]}"
-        ), int(labels[i])) for i in apart(pixels, 76, order, coarse)
-    )
+    pictures = ""
+    for i in apart(pixels, 76, order, coarse):
+        x, y = pixels[i] / (MAP_WIDTH, MAP_HEIGHT)
+        place = f";left:{x:.2%};top:{y:.2%};--c:{colors[labels[i]]}"
+        kind = "" if i in coarse else "fine"
+        pictures += thumbnail(atlas, i, gallery.name(i), kind, place, int(labels[i]))
     return (f'<div class="map"><svg viewBox="0 0 {MAP_WIDTH} {MAP_HEIGHT}" role="img" '
             f'aria-label="t-SNE map of {len(gallery)} shapes">{dots}</svg>{pictures}</div>'
             + _class_legend(gallery, labels, colors))
@@ -135,8 +136,9 @@ def _query_rows(gallery: Gallery, queries: int) -> np.ndarray:
 def _card(gallery: Gallery, atlas: Atlas, row: int, mark: str, class_name: str, distance: str = "") -> str:
     sign = {"right": "✓ ", "wrong": "✗ "}.get(mark, "")
     below = f"<small>{distance}</small>" if distance else "<small>query</small>"
+    caption = text(class_name or gallery.name(row)).replace("_", "_<wbr>")
     return (f'<div class="card {mark}">{thumbnail(atlas, row, gallery.name(row))}'
-            f"<span>{sign}{text(class_name or gallery.name(row))}</span>{below}</div>")
+            f"<span>{sign}{caption}</span>{below}</div>")
 
 
 def confusion_section(gallery: Gallery, atlas: Atlas) -> str:
@@ -159,16 +161,16 @@ def _matrix(table: Int[np.ndarray, "l l"], names: list[str]) -> str:
     margin = round(10 + 6.4 * max(len(n) for n in names))
     size = margin + cell * len(names)
     totals = table.sum(1)
-    parts = [f'<rect class="frame" x="{margin}" y="{margin}" width="{size - margin}" height="{size - margin}"/>']
+    parts = [f'<path class="frame" d="M{margin} {margin}H{size}V{size}H{margin}Z"/>']
     for i, name in enumerate(names):
         middle = margin + (i + 0.5) * cell + 4
         turned = f'transform="translate({middle:.1f} {margin - 6}) rotate(-90)"'
         parts.append(f'<text class="name" x="{margin - 6}" y="{middle:.1f}">{text(name)}</text>'
                      f"<text {turned}>{text(name)}</text>")
-        for j in np.flatnonzero(table[i]):
+        for j in np.flatnonzero(table[i]).tolist():
             told = f"{name} → {names[j]}: {table[i, j]} of {totals[i]} ({table[i, j] / totals[i]:.0%})"
-            parts.append(_matrix_cell(margin + j * cell, margin + i * cell, cell, table[i, j] / totals[i],
-                                      "hit" if i == j else "miss", told))
+            share, kind = float(table[i, j] / totals[i]), "hit" if i == j else "miss"
+            parts.append(_matrix_cell(margin + j * cell, margin + i * cell, cell, share, kind, told))
     return (f'<svg class="matrix" viewBox="0 0 {size + 2} {size + 2}" style="--w:{size}px" role="img" '
             f'aria-label="Confusion matrix of {len(names)} classes">{"".join(parts)}</svg>')
 
@@ -195,8 +197,8 @@ def _confused_pairs(gallery: Gallery, atlas: Atlas, table: Int[np.ndarray, "l l"
         others = np.flatnonzero(gallery.labels == taken)[:1].tolist()
         pictures = [thumbnail(atlas, i, gallery.name(i)) for i in (mistaken, *others)]
         out.append(f"<li>{pictures[0]}<span><b>{text(gallery.classes[true])}</b> taken for "
-                   f"<b>{text(gallery.classes[taken])}</b><small>{table[true, taken]} of {table[true].sum()} shapes"
-                   f"</small></span>{''.join(pictures[1:])}</li>")
+                   f"<b>{text(gallery.classes[taken])}</b><small>{table[true, taken]} of "
+                   f"{table[true].sum()} shapes</small></span>{''.join(pictures[1:])}</li>")
     return f'<div><h3>Most confused</h3><ol class="confused">{"".join(out)}</ol></div>' if out else ""
 
 

@@ -10,7 +10,7 @@ from contrast3d.errors import DataError
 from contrast3d.report.plots import Series, legend, line_chart, percent
 from contrast3d.report.theme import text
 
-Cell = tuple[float, float | None] | None
+Cell = tuple[float | int, float | int | None] | None
 
 
 @dataclass(frozen=True)
