@@ -126,11 +126,12 @@ class PartialView(Dropper):
         half = 1 / math.sqrt(self.distance**2 - 1)  # tangent of half the angle that the unit sphere fills
         zoom = per_point(clouds, cells / (2 * half * radius)) / depth
         middle = per_point(clouds, cells / 2)
-        column, row = ((across * zoom + middle).long().clamp_(0, self.grid - 1) for across in (right, up))
-        cell = (clouds.batch_index * self.grid + row) * self.grid + column
-        nearest = depth.new_full((len(clouds) * self.grid**2,), math.inf)
+        side = int(cells.max()) + 1  # one to spare for points on the far edge
+        column, row = ((across * zoom + middle).long().clamp_(0, side - 1) for across in (right, up))
+        cell = (clouds.batch_index * side + row) * side + column
+        nearest = depth.new_full((len(clouds) * side**2,), math.inf)
         nearest.scatter_reduce_(0, cell, depth, "amin")
-        nearest = -max_pool2d(-nearest.view(-1, 1, self.grid, self.grid), 3, stride=1, padding=1)
+        nearest = -max_pool2d(-nearest.view(-1, 1, side, side), 3, stride=1, padding=1)
         return depth <= nearest.flatten().index_select(0, cell) + per_point(clouds, 3 * 2 / cells)
 
     def _axes(self, draws: Draws) -> Float[Tensor, "b 3 3"]:

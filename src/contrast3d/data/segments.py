@@ -36,7 +36,7 @@ def per_point(clouds: Clouds, values: Tensor) -> Tensor:
     if clouds.is_dense:
         each = len(clouds.points) // len(clouds)
         return values[:, None].expand(-1, each, *values.shape[1:]).flatten(0, 1)
-    return values.repeat_interleave(clouds.lengths, dim=0, output_size=len(clouds.points))
+    return values.contiguous().repeat_interleave(clouds.lengths, dim=0, output_size=len(clouds.points))
 
 
 def _slots(clouds: Clouds) -> Int[Tensor, "n"]:
