@@ -265,6 +265,14 @@ def test_unknown_class_in_a_txt_list(tmp_path):
         ModelNet40("train", tmp_path)
 
 
+def test_a_name_in_a_list_is_no_path(tmp_path):
+    folder, _ = write_txt(tmp_path)
+    for name in ("airplane_../../secret", "airplane_\0"):
+        (folder / "modelnet40_train.txt").write_text(name + "\n")
+        with pytest.raises(DataError, match=r"modelnet40_train\.txt: the name 'airplane_"):
+            ModelNet40("train", tmp_path)
+
+
 def test_one_broken_file_in_a_hundred_is_left_out_every_time(tmp_path):
     names = [f"chair_{i:04}" for i in range(110)]
     folder, _ = write_txt(tmp_path, names, lines=9)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+VERSION = 1  # to be raised when a reader makes something else of the same files
+
 
 def cache_folder() -> Path:
     """$CONTRAST3D_CACHE, or contrast3d/ in the user's cache folder. Deleting it is always safe."""
@@ -37,7 +39,8 @@ def cached(name: str, key: dict, build: Callable[[], dict[str, np.ndarray]]) -> 
 
     A damaged cache file is built again; a cache that cannot be written costs a warning, not the run.
     """
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    text = json.dumps({**key, "version": VERSION}, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     path = cache_folder() / f"{name}-{digest}.npz"
     try:
         with np.load(path, allow_pickle=False) as file:

@@ -79,7 +79,7 @@ DATASETS = (
         "Debian's ldraw-parts", _ldraw40, partial(_fails, _ldraw40, "all", 1024),
     ),
     DataSet(
-        "SweetHome3D", "furniture of Sweet Home 3D", "747", "16", ("all",), "CC0 and CC BY 3.0",
+        "SweetHome3D", "furniture of Sweet Home 3D", "747", "16", ("all", "labelled"), "CC0 and CC BY 3.0",
         "Debian's sweethome3d-furniture", _sweethome3d, partial(_fails, _sweethome3d, "all", 1024),
     ),
     DataSet(

@@ -107,8 +107,10 @@ def list_txt(folder: Path, split: str, prefix: str) -> list[Listed]:
     listed = []
     for name in read_list(path, "names like airplane_0001, one a line"):
         category = name.rpartition("_")[0]
+        if not re.fullmatch(r"[\w.-]+", name):  # it becomes a path
+            raise DataError(str(path), f"the name {name!r}", "names like airplane_0001, one a line")
         if category not in known:
-            expected = f"one of {names.name}: {preview(known)}"
+            expected = f"one of {names.name}: {_preview(known)}"
             raise DataError(str(path), f"class {category!r} of {name!r}", expected)
         listed.append(Listed(folder / category / f"{name}.txt", name, category))
     return listed
@@ -131,9 +133,9 @@ def list_off(folder: Path, split: str, wanted: Sequence[str]) -> list[Listed]:
     """Every `<class>/<split>/*.off`; all `wanted` classes have to be there, and none that nobody knows."""
     present = sorted(p.parent.name for p in folder.glob(f"*/{split}") if p.is_dir())
     if strange := [c for c in present if c not in CLASSES]:
-        raise DataError(str(folder), f"a class folder {strange[0]!r}", f"one of {preview(CLASSES)}")
+        raise DataError(str(folder), f"a class folder {strange[0]!r}", f"one of {_preview(CLASSES)}")
     if absent := [c for c in wanted if c not in present]:
-        found = f"no folder for {len(absent)} of {len(wanted)} classes ({preview(absent)})"
+        found = f"no folder for {len(absent)} of {len(wanted)} classes ({_preview(absent)})"
         raise MissingDataError(str(folder), found, f"<class>/{split}/*.off")
     paths = [path for c in wanted for path in sorted((folder / c / split).glob("*.off"))]
     if not paths:
@@ -170,7 +172,7 @@ def read_compact(path: Path, num_points: int) -> Found:
     points = check_points(arrays["points"], str(path), arrays)
     known = [str(c) for c in arrays["classes"].reshape(-1)]
     if strange := [c for c in known if c not in CLASSES]:
-        raise DataError(str(path), f"class {strange[0]!r}", f"one of {preview(CLASSES)}")
+        raise DataError(str(path), f"class {strange[0]!r}", f"one of {_preview(CLASSES)}")
     labels = check_labels(arrays["label"], str(path), len(points), known)
     if (labels < 0).any() or arrays["name"].shape != (len(points),):
         raise DataError(str(path), "shapes without a label or a name", "one of each for every shape")
@@ -190,11 +192,11 @@ def class_names(path: Path) -> list[str]:
     """The lines of a shape_names.txt, each of them one of the 40."""
     names = read_list(path, "class names, one a line")
     if strange := [n for n in names if n not in CLASSES]:
-        raise DataError(str(path), f"class {strange[0]!r}", f"one of {preview(CLASSES)}")
+        raise DataError(str(path), f"class {strange[0]!r}", f"one of {_preview(CLASSES)}")
     return names
 
 
-def preview(texts: Sequence[str]) -> str:
+def _preview(texts: Sequence[str]) -> str:
     return ", ".join(texts[:5]) + (" ..." if len(texts) > 5 else "")
 
 
