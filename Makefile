@@ -22,9 +22,8 @@ demo: $(INSTALLED)  ## pre-train, probe and report on the embedded data, in minu
 test: $(INSTALLED)  ## run all tests
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(INSTALLED)  ## check style and types
+lint: $(INSTALLED)  ## check style
 	$(BIN)/ruff check .
-	$(BIN)/mypy src
 
 docs: $(DOCS_INSTALLED)  ## render docs/ into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

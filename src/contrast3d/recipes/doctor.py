@@ -175,8 +175,9 @@ def _torchvision() -> Iterator[Check]:
 def _embedded_data() -> Iterator[Check]:
     """Can the data sets inside the package be decoded?"""
     from contrast3d.data.ldraw40 import LDraw40
+    from contrast3d.data.sweethome3d import SweetHome3D
 
-    for load in (LDraw40,):
+    for load in (LDraw40, SweetHome3D):
         shapes = load("all")
         yield Check(f"data {load.__name__}", f"{len(shapes)} shapes x {shapes.num_points} points")
 
