@@ -61,8 +61,8 @@ LIBRARIES = {
     ),
     "Scopia": (
         "CC BY 3.0 (https://creativecommons.org/licenses/by/3.0/)",
-        "Copyright 2014-2020 Emmanuel Puybaret / eTeks <info@eteks.com> and Scopia Visual Interfaces "
-        "Systems, s.l. (http://www.scopia.es).",
+        "Copyright 2006-2020 Scopia Visual Interfaces Systems, s.l. (http://www.scopia.es), and for 265 of "
+        "its models 2014-2020 Emmanuel Puybaret / eTeks <info@eteks.com>.",
     ),
 }
 

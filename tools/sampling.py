@@ -16,18 +16,20 @@ from contrast3d.data.compact import morton_codes, quantise
 def sample_codes(triangles: np.ndarray, name: str, num_points: int) -> np.ndarray:
     """Triangles (T, 3, 3) float64 -> (num_points,) Morton codes, all different.
 
-    The first `num_points` draws are centred by their bounding box and scaled to the unit sphere. Draws that
-    fall into a taken cell are replaced by further ones.
+    The first `num_points` draws are centred by their bounding box and scaled to the unit sphere. Those that
+    fall into a taken cell are replaced by further draws, from inside that box and sphere.
     """
     draw = _area_sampler(triangles, np.random.default_rng(_seed(name)))
     points = draw(num_points)
-    centre = (points.min(0) + points.max(0)) / 2
-    scale = np.sqrt(_squared_norm(points - centre).max())
+    low, high = points.min(0), points.max(0)
+    centre = (low + high) / 2
+    radius = np.sqrt(_squared_norm(points - centre).max())
     codes = np.empty(0, np.uint32)
     for _ in range(100):
-        points = (points - centre) / scale
-        inside = (np.abs(points) <= 1).all(1)
-        codes = _distinct(np.concatenate([codes, morton_codes(quantise(points[inside]))]))
+        inside = (points >= low).all(1) & (points <= high).all(1)
+        inside &= np.sqrt(_squared_norm(points - centre)) <= radius
+        cells = morton_codes(quantise((points[inside] - centre) / radius))
+        codes = _distinct(np.concatenate([codes, cells]))
         if len(codes) >= num_points:
             return codes[:num_points]
         points = draw(num_points)

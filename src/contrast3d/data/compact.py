@@ -66,11 +66,15 @@ def read_codes(path: Path) -> np.ndarray:
     header = _parse_header(path, head)
     shapes, points = header["shapes"], header["points"]
     size = shapes * points
-    if zlib.crc32(body) != header["crc32"] or len(body) < 2 * size:
-        found = f"damaged contents ({len(body)} bytes)"
-        raise DataError(str(path), found, "the checksum in its first line", _FIX)
-    low = np.frombuffer(body, "<u2", size)
-    high = np.frombuffer(lzma.decompress(body[2 * size :], format=lzma.FORMAT_XZ), np.uint8).reshape(2, size)
+    if zlib.crc32(body) != header["crc32"]:
+        raise DataError(str(path), "damaged contents", "those that its first line's crc32 was made of", _FIX)
+    try:
+        low = np.frombuffer(body, "<u2", size)
+        packed = memoryview(body)[2 * size :]
+        high = np.frombuffer(lzma.decompress(packed, format=lzma.FORMAT_XZ), np.uint8).reshape(2, size)
+    except (ValueError, lzma.LZMAError):
+        found, expected = f"{len(body)} bytes", f"{shapes} x {points} points in them"
+        raise DataError(str(path), found, expected, _FIX) from None
     steps = low + (high[0].astype(np.uint32) << 16) + (high[1].astype(np.uint32) << 24)
     return np.cumsum(steps.reshape(shapes, points), axis=1, dtype=np.uint32)
 
@@ -78,8 +82,9 @@ def read_codes(path: Path) -> np.ndarray:
 def _parse_header(path: Path, head: bytes) -> dict:
     try:
         header = json.loads(head[:_MAX_HEADER])
-        known = {key: header[key] for key in _HEADER} == _HEADER and header["bits"] == BITS
-        known = known and all(type(header[key]) is int for key in ("shapes", "points", "crc32"))
+        numbers = header["shapes"], header["points"], header["crc32"]
+        known = all(type(number) is int and number >= 0 for number in numbers)
+        known &= {key: header[key] for key in _HEADER} == _HEADER and header["bits"] == BITS
     except (ValueError, KeyError, TypeError):
         known = False
     if not known:
@@ -91,11 +96,28 @@ def read_manifest(path: Path, columns: tuple[str, ...]) -> dict[str, tuple[str, 
     """A CSV file with these columns, one row per shape -> its columns by name."""
     if not path.is_file():
         raise MissingDataError(str(path), "no such file", "the manifest of an embedded data set", _FIX)
-    with path.open(encoding="utf-8", newline="") as file:
-        head, *rows = list(csv.reader(file)) or [[]]
-    if tuple(head) != columns or any(len(row) != len(columns) for row in rows):
-        raise DataError(str(path), f"columns {', '.join(head)}", f"{', '.join(columns)} in every row", _FIX)
-    return dict(zip(columns, zip(*rows))) if rows else dict.fromkeys(columns, ())
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            head, *rows = list(csv.reader(file)) or [[]]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(str(path), str(error), "a CSV file in UTF-8", _FIX) from None
+    if tuple(head) != columns or not rows or any(len(row) != len(columns) for row in rows):
+        found = f"columns {', '.join(head)} and {len(rows)} rows"
+        raise DataError(str(path), found, f"{', '.join(columns)} in every row", _FIX)
+    return dict(zip(columns, zip(*rows)))
+
+
+def read_set(
+    folder: Path, stem: str, columns: tuple[str, ...]
+) -> tuple[np.ndarray, dict[str, tuple[str, ...]]]:
+    """The points (S, N, 3) of `stem`.points and the S rows of `stem`.csv; a DataError where they disagree."""
+    manifest = read_manifest(folder / f"{stem}.csv", columns)
+    points = read_points(folder / f"{stem}.points")
+    rows = len(manifest[columns[0]])
+    if rows != len(points):
+        where, expected = str(folder / f"{stem}.csv"), f"one for each of {len(points)} shapes"
+        raise DataError(where, f"{rows} rows", expected, _FIX)
+    return points, manifest
 
 
 def read_points(path: Path) -> np.ndarray:

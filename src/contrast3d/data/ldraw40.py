@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Int
@@ -35,8 +33,8 @@ CLASSES = (
 )  # fmt: skip
 
 
-def LDraw40(split: Literal["train", "test", "all"] = "train") -> ShapeSet:
-    """The embedded LDraw-40 set: 1,024 points per shape, 1,756 shapes to train on and 781 to test.
+def LDraw40(split: str = "train") -> ShapeSet:
+    """The embedded LDraw-40 set, "train" (1,756 shapes), "test" (781) or "all": 1,024 points per shape.
 
     Points are centred by their bounding box and scaled to the unit sphere, z up, on a grid of 1/512. `names`
     are the part files, `groups` the mould numbers: 3001a.dat and 3001b.dat are one mould, and no mould is in
@@ -52,14 +50,13 @@ def LDraw40(split: Literal["train", "test", "all"] = "train") -> ShapeSet:
 @lru_cache(maxsize=1)
 def _read(folder: Path) -> tuple[ShapeSet, Bool[Tensor, " s"]]:
     """All shapes, and a mask of those to train on."""
-    path = folder / "ldraw40.csv"
-    manifest = compact.read_manifest(path, COLUMNS)
+    points, manifest = compact.read_set(folder, "ldraw40", COLUMNS)
     index = {name: i for i, name in enumerate(CLASSES)}
     unknown = set(manifest["class"]) - set(index) | set(manifest["split"]) - {"train", "test"}
     if unknown:
-        raise DataError(str(path), f"unknown class or split {sorted(unknown)[0]!r}", "LDraw-40's own")
+        raise DataError(str(folder / "ldraw40.csv"), f"unknown class or split {sorted(unknown)[0]!r}", "LDraw-40's own")
     shapes = ShapeSet(
-        torch.from_numpy(compact.read_points(folder / "ldraw40.points")),
+        torch.from_numpy(points),
         labels=torch.tensor([index[name] for name in manifest["class"]]),
         classes=CLASSES,
         names=manifest["name"],
@@ -81,8 +78,13 @@ def load_pool(path: str | Path) -> ShapeSet:
         fix = f"python tools/build_ldraw40.py --pool {path}"
         raise DataError(str(path), f"no array {missing[0]!r}", "points, names and descriptions", fix)
     shapes = shape_set({key: arrays[key] for key in ("points", "names")}, str(path), normalize=False)
-    descriptions = tuple(map(str, arrays["descriptions"].reshape(-1)))
-    return replace(shapes, descriptions=descriptions, groups=mould_groups(shapes.names), title="LDraw pool")
+    return ShapeSet(
+        shapes.points,
+        names=shapes.names,
+        groups=mould_groups(shapes.names),
+        descriptions=tuple(map(str, arrays["descriptions"].reshape(-1))),
+        title="LDraw pool",
+    )
 
 
 def mould_groups(names: Sequence[str]) -> Int[Tensor, " s"]:
