@@ -2,9 +2,10 @@
 
 The selection is what `topk` spends its time on, so it is made of steps that fill vector registers:
 
-1. Fold the row in half, keeping the smaller of each pair, until 1.5 k to 3 k minima of disjoint groups remain.
-   The k-th smallest minimum is a bound: at least k elements lie at or below it, and hardly any others do.
-2. Collect the elements at or below the bound, in index order (about 31 of 1,024 for k = 20).
+1. Fold the row in half, keeping the smaller of each pair, until 1.5 k to 3 k minima of disjoint groups are
+   left. The k-th smallest minimum is a bound: at least k elements lie at or below it, hardly any others do.
+2. Collect the elements below the bound, and of those equal to it as many as are missing: about 30 of 1,024
+   for k = 20, in any order of points and with any number of duplicates.
 3. Rank every candidate by counting the smaller ones; its rank is its place in the result.
 
 Rows are padded with infinity to a multiple of WIDTH.
@@ -68,17 +69,28 @@ def _kth_smallest(values, k):
 
 
 @kernel
-def _collect(row, bound, values, indices):
-    """Copy the elements at or below the bound, in order; return their number."""
+def _append(bits, start, row, values, indices, count, limit):
+    """Append the elements of row[start:] that the bits name, up to `limit` in all; return the new count."""
+    while bits and count < limit:
+        j = start + lowest_bit(bits)
+        bits &= bits - np.uint64(1)
+        values[count] = row[j]
+        indices[count] = j
+        count += 1
+    return count
+
+
+@kernel
+def _collect(row, bound, k, values, indices):
+    """Copy all elements below the bound, then as many equal to it as k needs, each in order; return the count."""
     count = 0
     for start in range(0, len(row), WIDTH):
-        bits = at_most(row, start, bound)
-        while bits:
-            j = start + lowest_bit(bits)
-            bits &= bits - np.uint64(1)
-            values[count] = row[j]
-            indices[count] = j
-            count += 1
+        count = _append(below(row, start, bound), start, row, values, indices, count, len(row))
+    for start in range(0, len(row), WIDTH):
+        if count >= k:
+            break
+        equal = at_most(row, start, bound) & ~below(row, start, bound)
+        count = _append(equal, start, row, values, indices, count, k)
     return count
 
 
@@ -111,10 +123,10 @@ def _buffers(n, dtype):
 
 @kernel
 def _select(row, buffers, out):
-    """out[:] = the indices of the len(out) smallest elements of the row, smallest first, ties by lower index."""
+    """out[:] = the indices of the len(out) smallest elements of the row in order, ties by lower index."""
     values, indices, taken = buffers
     bound = _kth_smallest(_fold(row, values, len(out)), len(out))
-    count = _collect(row, bound, values, indices)
+    count = _collect(row, bound, len(out), values, indices)
     _place(values, indices, count, taken, out)
 
 
@@ -122,14 +134,15 @@ def _select(row, buffers, out):
 def nearest_points(points, queries, own, out, start, stop):
     """3-D: out[i] = the k nearest of points[b] to query i, i counting through all (B, M) queries.
 
-    points (B, 3, N) padded, queries (B, M, 3), out (B * M, k) int64. With `own`, query i is point i and first.
+    points (B, 3, N) padded, queries (B, M, 3), out (B * M, k) int64. With `own`, queries are the points.
     """
     n, m = points.shape[2], queries.shape[1]
     row = np.empty(n, points.dtype)
     buffers = _buffers(n, points.dtype)
     for i in range(start, stop):
-        x, y, z = points[i // m]
-        qx, qy, qz = queries[i // m, i % m]
+        b, q = i // m, queries[i // m, i % m]
+        x, y, z = points[b, 0], points[b, 1], points[b, 2]  # unpacking points[b] would defeat vectorisation
+        qx, qy, qz = q[0], q[1], q[2]
         for j in range(n):
             dx, dy, dz = x[j] - qx, y[j] - qy, z[j] - qz
             row[j] = dx * dx + dy * dy + dz * dz
@@ -140,12 +153,14 @@ def nearest_points(points, queries, own, out, start, stop):
 
 @kernel
 def smallest_of_rows(rows, own, out, start, stop):
-    """out[i] = the columns of the k smallest elements of rows[i]; with own >= 0, column own + i comes first.
+    """out[g, r] = the columns of the k smallest elements of rows[g, r], g * R + r from start to stop.
 
-    rows (R, N) padded, overwritten at those columns; out (R, k) int64.
+    rows (G, R, N) padded, out (G, R, k) int64. With own >= 0, column own + r is overwritten to come first.
     """
-    buffers = _buffers(rows.shape[1], rows.dtype)
+    step, n = rows.shape[1:]
+    buffers = _buffers(n, rows.dtype)
     for i in range(start, stop):
+        g, r = i // step, i % step
         if own >= 0:
-            rows[i, own + i] = -np.inf
-        _select(rows[i], buffers, out[i])
+            rows[g, r, own + r] = -np.inf
+        _select(rows[g, r], buffers, out[g, r])

@@ -12,6 +12,7 @@ import inspect
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numba
 import torch
@@ -46,7 +47,7 @@ def run(kernel: Callable, count: int, *args, threads: int | None = None) -> None
             kernel(*args, 0, count)
         return
     bounds = [count * i // pieces for i in range(pieces + 1)]
-    jobs = [_pool(pieces - 1).submit(kernel, *args, a, b) for a, b in zip(bounds[1:], bounds[2:])]
+    jobs = [_pool(pieces - 1).submit(kernel, *args, a, b) for a, b in pairwise(bounds[1:])]
     kernel(*args, bounds[0], bounds[1])
     for job in jobs:
         job.result()

@@ -1,0 +1,65 @@
+"""Farthest-point sampling: a subset that covers a cloud evenly."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import pad
+
+from contrast3d.errors import DataError
+from contrast3d.ops.kernels import farthest_point_sampling as kernels
+from contrast3d.ops.kernels import threads
+from contrast3d.ops.kernels.masks import padding
+
+
+@torch.no_grad()
+def farthest_point_sampling(
+    points: Float[Tensor, "b n 3"], m: int, start: int | Int[Tensor, " b"] = 0
+) -> Int[Tensor, "b {m}"]:
+    """Indices (B, m) int64 of a greedy farthest-point sample (PointNet++, Qi et al. 2017, section 3.2).
+
+    The first point is `start`, one index for all clouds or one per cloud; each further one is the point whose
+    distance to those already chosen is largest, the lowest index among equals. No index is chosen twice, even
+    where points coincide. A sample of m points begins with the sample of m - 1.
+
+    Raises DataError where m is not in 1..N, the start is no index, or (CPU) a coordinate is not finite.
+    """
+    b, n, _ = points.shape
+    if not 1 <= m <= n:
+        found = f"m={m} points asked of clouds of {n} points"
+        raise DataError("farthest_point_sampling", found, f"m from 1 to {n}")
+    first = torch.as_tensor(start, dtype=torch.int64, device=points.device).expand(b)
+    points = points.to(torch.promote_types(points.dtype, torch.float32))
+    if points.device.type != "cpu":
+        return _farthest_points_torch(points, m, first)
+    if ((first < 0) | (first >= n)).any():
+        raise DataError("start", f"indices {first.tolist()}", f"0 to {n - 1}")
+    if not torch.isfinite(12 * points.square()).all():
+        raise DataError("points", "NaN, infinite or overflowing coordinates", "finite coordinates")
+    return _farthest_points_cpu(points, m, first)
+
+
+def _farthest_points_cpu(points: Tensor, m: int, first: Tensor) -> Tensor:
+    b, n, _ = points.shape
+    nearest = pad(points.new_full((b, n), torch.inf), (0, padding(n)), value=-1)
+    keys = nearest.view(torch.int64 if nearest.dtype == torch.float64 else torch.int32)
+    out = torch.empty(b, m, dtype=torch.int64)
+    columns = points.transpose(1, 2).contiguous()
+    arrays = [t.numpy() for t in (columns, nearest, keys, first.contiguous(), out)]
+    threads.run(kernels.farthest_points, b, *arrays)
+    return out
+
+
+def _farthest_points_torch(points: Tensor, m: int, first: Tensor) -> Tensor:
+    """Any device, plain torch: m steps over all clouds."""
+    b, n, _ = points.shape
+    nearest = points.new_full((b, n), torch.inf)
+    out = torch.empty(b, m, dtype=torch.int64, device=points.device)
+    chosen = first[:, None]
+    for i in range(m):
+        out[:, i : i + 1] = chosen
+        centers = points.gather(1, chosen[..., None].expand(b, 1, 3))
+        nearest = torch.minimum(nearest, (points - centers).square().sum(-1)).scatter(1, chosen, -1)
+        chosen = nearest.argmax(1, keepdim=True)
+    return out
