@@ -90,4 +90,4 @@ def test_unknown_kind():
 
 def test_prediction_scores():
     p = Prediction.score(torch.tensor([0, 0, 0, 1]), torch.tensor([0, 0, 0, 2]))
-    assert (p.accuracy, p.balanced) == (0.75, 0.5)
+    assert (p.accuracy, p.balanced_accuracy) == (0.75, 0.5)

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def softmax_loss(logits: Float[Tensor, "s l"], labels: Int[Tensor, "s"]) -> tuple[Tensor, Tensor]:
+def softmax_loss(logits: Float[Tensor, "s l"], labels: Int[Tensor, " s"]) -> tuple[Tensor, Tensor]:
     """Cross-entropy summed over the samples, and its gradient by the logits."""
     log_p = F.log_softmax(logits, dim=1)
     rows = torch.arange(len(labels))
@@ -29,7 +29,7 @@ def softmax_loss(logits: Float[Tensor, "s l"], labels: Int[Tensor, "s"]) -> tupl
     return loss, gradient
 
 
-def squared_hinge_loss(logits: Float[Tensor, "s l"], labels: Int[Tensor, "s"]) -> tuple[Tensor, Tensor]:
+def squared_hinge_loss(logits: Float[Tensor, "s l"], labels: Int[Tensor, " s"]) -> tuple[Tensor, Tensor]:
     """Sum over samples and classes of max(0, 1 - y f)^2 (y: 1 for the label, else -1), and its gradient."""
     sign = torch.full_like(logits, -1.0)
     sign[torch.arange(len(labels)), labels] = 1
@@ -49,15 +49,15 @@ class LinearModel:
     """scores = x W^T + b over `classes` (the labels seen in training)."""
 
     weight: Float[Tensor, "l d"]
-    bias: Float[Tensor, "l"]
-    classes: Int[Tensor, "l"]
+    bias: Float[Tensor, " l"]
+    classes: Int[Tensor, " l"]
 
-    def predict(self, x: Float[Tensor, "s d"]) -> Int[Tensor, "s"]:
+    def predict(self, x: Float[Tensor, "s d"]) -> Int[Tensor, " s"]:
         return self.classes[(x.double() @ self.weight.T + self.bias).argmax(1)]
 
 
 def fit_path(
-    x: Float[Tensor, "s d"], labels: Int[Tensor, "s"], loss: Callable, c_path: Sequence[float],
+    x: Float[Tensor, "s d"], labels: Int[Tensor, " s"], loss: Callable, c_path: Sequence[float],
     tol: float = 1e-5, max_iter: int = 2000,
 ) -> Iterator[LinearModel]:
     """One converged model per C, in the order given; each starts where the last one ended.

@@ -31,9 +31,9 @@ SELECTION_TOL, FINAL_TOL = 1e-2, 1e-4
 class Prediction:
     """Predicted classes of the test set, their accuracies as fractions, and what was chosen on the way."""
 
-    predictions: Int[Tensor, "s"]
+    predictions: Int[Tensor, " s"]
     accuracy: float
-    balanced: float
+    balanced_accuracy: float
     chosen: dict[str, float]
 
     @classmethod
@@ -43,9 +43,9 @@ class Prediction:
 
 def probe(
     kind: str,
-    train_x: Float[Tensor, "s d"], train_y: Int[Tensor, "s"],
-    test_x: Float[Tensor, "t d"], test_y: Int[Tensor, "t"],
-    groups: Int[Tensor, "s"] | None = None, seed: int = 0, num_folds: int = 5,
+    train_x: Float[Tensor, "s d"], train_y: Int[Tensor, " s"],
+    test_x: Float[Tensor, "t d"], test_y: Int[Tensor, " t"],
+    groups: Int[Tensor, " s"] | None = None, seed: int = 0, num_folds: int = 5,
 ) -> Prediction:
     """Fit a probe of the given kind on the labelled rows and score it on the test rows.
 
@@ -123,9 +123,9 @@ def _knn_path(x, y, query, grid, tol) -> Iterator[Tensor]:
 
 
 def knn_predict(
-    x: Float[Tensor, "s d"], y: Int[Tensor, "s"], query: Float[Tensor, "t d"], k: int,
+    x: Float[Tensor, "s d"], y: Int[Tensor, " s"], query: Float[Tensor, "t d"], k: int,
     temperature: float = 0.07, block: int = 4096,
-) -> Int[Tensor, "t"]:
+) -> Int[Tensor, " t"]:
     """Class of each query: its k nearest in cosine vote exp(cosine / temperature) (Wu et al., 2018)."""
     x, k = F.normalize(x, dim=1), min(k, len(x))
     classes, predictions = int(y.max()) + 1, []

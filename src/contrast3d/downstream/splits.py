@@ -16,7 +16,7 @@ from torch import Tensor
 from contrast3d.errors import DataError
 
 
-def few_labels(labels: Int[Tensor, "s"], per_class: int | None, seed: int) -> Int[Tensor, "r"]:
+def few_labels(labels: Int[Tensor, " s"], per_class: int | None, seed: int) -> Int[Tensor, " r"]:
     """Rows of `per_class` random samples of each class (all where it has fewer); None: every labelled row.
 
     Label -1 means unlabelled and is never drawn. Draws of one seed are nested: the 5 labels of a class are
@@ -34,8 +34,8 @@ def few_labels(labels: Int[Tensor, "s"], per_class: int | None, seed: int) -> In
 
 
 def folds(
-    labels: Int[Tensor, "s"], groups: Int[Tensor, "s"] | None, count: int = 5, seed: int = 0
-) -> list[tuple[Int[Tensor, "a"], Int[Tensor, "b"]]]:
+    labels: Int[Tensor, " s"], groups: Int[Tensor, " s"] | None, count: int = 5, seed: int = 0
+) -> list[tuple[Int[Tensor, " a"], Int[Tensor, " b"]]]:
     """(training rows, validation rows) of `count` folds, stratified by label as well as the groups allow.
 
     Fewer folds where there are fewer groups than `count`, or no class with that many samples.
@@ -58,8 +58,8 @@ def folds(
 
 
 def validation_split(
-    labels: Int[Tensor, "s"], groups: Int[Tensor, "s"] | None, fraction: float = 0.2, seed: int = 0
-) -> tuple[Int[Tensor, "a"], Int[Tensor, "b"]]:
+    labels: Int[Tensor, " s"], groups: Int[Tensor, " s"] | None, fraction: float = 0.2, seed: int = 0
+) -> tuple[Int[Tensor, " a"], Int[Tensor, " b"]]:
     """(training rows, validation rows), about `fraction` of the samples in the second."""
     if not 0 < fraction <= 0.5:
         raise DataError("fraction", str(fraction), "above 0, at most 0.5")

@@ -9,13 +9,13 @@ from torch import Tensor
 from contrast3d.errors import DataError
 
 
-def accuracy(predictions: Int[Tensor, "s"], labels: Int[Tensor, "s"]) -> float:
+def accuracy(predictions: Int[Tensor, " s"], labels: Int[Tensor, " s"]) -> float:
     """Share of samples whose prediction is their label (overall or instance accuracy, "OA")."""
     _require_samples(labels)
     return (predictions == labels).double().mean().item()
 
 
-def balanced_accuracy(predictions: Int[Tensor, "s"], labels: Int[Tensor, "s"]) -> float:
+def balanced_accuracy(predictions: Int[Tensor, " s"], labels: Int[Tensor, " s"]) -> float:
     """Mean over the classes present in `labels` of the share predicted right ("mAcc")."""
     _require_samples(labels)
     counts = torch.bincount(labels)
@@ -25,7 +25,7 @@ def balanced_accuracy(predictions: Int[Tensor, "s"], labels: Int[Tensor, "s"]) -
 
 
 def confusion_matrix(
-    predictions: Int[Tensor, "s"], labels: Int[Tensor, "s"], num_classes: int
+    predictions: Int[Tensor, " s"], labels: Int[Tensor, " s"], num_classes: int
 ) -> Int[Tensor, "l l"]:
     """(L, L) counts; row = label, column = prediction."""
     both = torch.cat([predictions, labels])

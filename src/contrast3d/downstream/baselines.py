@@ -1,0 +1,36 @@
+"""What a frozen encoder must beat: the majority class, plain geometry, and its own untrained self.
+
+The fourth, the supervised network at the same wall time, is `classification.fit_classifier`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from contrast3d.data.shapes import ShapeSet
+from contrast3d.downstream.descriptors import geometric
+from contrast3d.downstream.features import extract
+from contrast3d.downstream.probes import Prediction
+
+FeaturePair = tuple[Float[Tensor, "s d"], Float[Tensor, "t d"]]
+
+
+def majority(train_y: Int[Tensor, " s"], test_y: Int[Tensor, " t"]) -> Prediction:
+    """Always the most frequent class of the labelled rows, the first of them where several tie."""
+    return Prediction.score(train_y.bincount().argmax().expand(len(test_y)), test_y)
+
+
+def training_free(train: ShapeSet, test: ShapeSet) -> FeaturePair:
+    """D2 histogram and 12^3 voxels of both sets."""
+    return geometric(train), geometric(test)
+
+
+def untrained(
+    make_encoder: Callable[[int], nn.Module], seed: int, train: ShapeSet, test: ShapeSet, batch_size: int = 64
+) -> FeaturePair:
+    """Features of both sets by the encoder as `make_encoder(seed)` initialises it."""
+    encoder = make_encoder(seed)
+    return extract(encoder, train, batch_size), extract(encoder, test, batch_size)

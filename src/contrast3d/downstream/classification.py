@@ -1,0 +1,86 @@
+"""Supervised classification of shapes: the network trained on labels alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from contrast3d.data.loader import ViewLoader
+from contrast3d.data.shapes import ShapeSet
+from contrast3d.data.transforms import Transform
+from contrast3d.downstream.features import device_of, evaluating
+from contrast3d.downstream.probes import Prediction
+from contrast3d.engine.loop import train as run_training
+from contrast3d.engine.settings import Training
+from contrast3d.errors import ConfigError
+from contrast3d.types import Clouds
+
+
+class Classifier(nn.Module):
+    """An encoder and a two-layer head; forward(batch) is the cross-entropy, as the training loop wants it.
+
+    hidden_dim: width of the head. dropout: before its last layer. label_smoothing: of the cross-entropy.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, num_classes: int, hidden_dim: int = 256, dropout: float = 0.5,
+        label_smoothing: float = 0.1,
+    ):
+        super().__init__()
+        if num_classes < 2:
+            raise ConfigError(f"num_classes={num_classes}: a classifier tells at least 2 apart")
+        self.encoder, self.label_smoothing = encoder, label_smoothing
+        self.head = nn.Sequential(
+            nn.Linear(encoder.embed_dim, hidden_dim, bias=False), nn.BatchNorm1d(hidden_dim), nn.ReLU(),
+            nn.Dropout(dropout), nn.Linear(hidden_dim, num_classes),
+        )
+
+    def logits(self, clouds: Clouds) -> Float[Tensor, "b l"]:
+        return self.head(self.encoder(clouds).pooled)
+
+    def forward(self, batch: Sequence[Clouds]) -> dict[str, Tensor]:
+        """batch: views of labelled clouds; each view is a sample of its own."""
+        logits = torch.cat([self.logits(view) for view in batch])
+        labels = torch.cat([view.labels for view in batch])
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        return {"loss": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}
+
+
+def predict(classifier: Classifier, shapes: ShapeSet, batch_size: int = 64) -> Int[Tensor, " s"]:
+    """The most likely class of each shape, without augmentation; the classifier is left as it was."""
+    device = device_of(classifier)
+    with evaluating(classifier):
+        return torch.cat([
+            classifier.logits(shapes.clouds(rows, device=device)).argmax(1).cpu()
+            for rows in torch.arange(len(shapes)).split(batch_size)
+        ])
+
+
+def fit_classifier(
+    make_encoder: Callable[[int], nn.Module], train: ShapeSet, test: ShapeSet, transform: Transform | None,
+    *, seconds: float | None = None, epochs: int | None = None, seed: int = 0, batch_size: int = 32,
+    lr: float = 1e-3, weight_decay: float = 0.05, device: torch.device | str = "cpu",
+) -> Prediction:
+    """Train a fresh encoder and head on the labels of `train`, for `seconds` of wall time or for `epochs`.
+
+    The last weights are scored, never the best ones on test. Both sets must be labelled throughout.
+    """
+    if (seconds is None) == (epochs is None):
+        raise ConfigError("fit_classifier: give either seconds or epochs")
+    num_classes = max(len(train.classes), int(train.labels.max()) + 1, 2)
+    encoder = make_encoder(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        classifier = Classifier(encoder, num_classes)
+    loader = ViewLoader(train, transform, views=1, batch_size=batch_size, seed=seed, device=device)
+    # a budget of time squeezes the schedule into it, so the number of epochs only has to be out of reach
+    settings = Training(
+        epochs=epochs or 100_000, max_seconds=seconds, lr=lr, weight_decay=weight_decay, clip_norm=1.0,
+        seed=seed,
+    )
+    run_training(classifier, loader, settings, device=device, quiet=True)
+    return Prediction.score(predict(classifier, test), test.labels)

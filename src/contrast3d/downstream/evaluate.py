@@ -1,0 +1,142 @@
+"""Protocols over frozen features: few labels to all of them, with the free baselines beside.
+
+`linear`, `svm` and `knn` differ in the probe alone. Nothing is ever selected on the test set.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from contrast3d.data.shapes import ShapeSet
+from contrast3d.downstream import baselines
+from contrast3d.downstream.features import device_of, extract
+from contrast3d.downstream.probes import Prediction, probe
+from contrast3d.downstream.splits import few_labels, folds
+from contrast3d.downstream.table import Table
+from contrast3d.errors import ConfigError, DataError
+
+Data = Callable[[str], ShapeSet] | tuple[ShapeSet, ShapeSet]
+MAJORITY, TRAINING_FREE = "majority class", "training-free"
+UNTRAINED, SUPERVISED = "untrained encoder", "supervised"
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """The supervised contestant: `fit(train, test, seed) -> Prediction` (see classification.fit_classifier).
+
+    labels_per_class: at which numbers of labels it runs; draws: how many of the label draws it sees.
+    """
+
+    fit: Callable[[ShapeSet, ShapeSet, int], Prediction]
+    labels_per_class: Sequence[int | None] = (10, None)
+    draws: int = 3
+
+
+def label_efficiency(
+    kind: str, encoder: nn.Module, data: Data, *, name: str = "pre-trained",
+    labels_per_class: Sequence[int | None] = (5, 10, 20, None), draws: int = 3, seed: int = 0,
+    make_untrained: Callable[[int], nn.Module] | None = None, supervised: Supervised | None = None,
+    batch_size: int = 64, on_progress: Callable[[str], None] | None = None,
+) -> Table:
+    """Probe the frozen encoder with few labels per class up to all of them (None), beside the baselines.
+
+    kind: "linear", "svm" or "knn" (see probes.probe).
+    data: (train, test), or a callable such as datasets.LDraw40: data("train"), data("test").
+    name: what the table calls the encoder.
+    draws: of the labels; draw d uses seed + d and is the same for every contestant. With all labels there is
+        nothing to draw, so features that do not vary with the seed are probed once.
+    make_untrained: seed -> the same architecture with fresh weights, one per draw.
+    supervised: see `Supervised`. on_progress: told in a few words what comes next.
+    """
+    if draws < 1 or not labels_per_class:
+        raise ConfigError("label_efficiency: needs at least one draw and one number of labels per class")
+    started = time.perf_counter()
+    train, test = labelled_splits(data)
+    tell = on_progress or (lambda message: None)
+    seeds = tuple(range(seed, seed + draws))
+    table = Table(
+        f"{kind} probe", train.title.removesuffix(" train"), name, tuple(labels_per_class), seeds,
+        f"{train.hash}-{test.hash}", test.labels, train.classes,
+    )
+
+    def run(contestant: str, features_of: Callable[[int], baselines.FeaturePair], varies: bool) -> None:
+        tell(contestant)
+        for s in seeds:
+            features = features_of(s) if varies or s == seed else features
+            for budget in table.budgets:
+                if s == seed or varies or budget is not None:
+                    rows = few_labels(train.labels, budget, s)
+                    table.add(contestant, budget, _probed(kind, train, test, features, rows, s))
+
+    for budget in table.budgets:
+        for s in seeds if budget is not None else seeds[:1]:
+            rows = few_labels(train.labels, budget, s)
+            table.add(MAJORITY, budget, baselines.majority(train.labels[rows], test.labels))
+    run(TRAINING_FREE, lambda s: baselines.training_free(train, test), varies=False)
+    if make_untrained is not None:
+        on_device = lambda s: make_untrained(s).to(device_of(encoder))  # noqa: E731
+        run(UNTRAINED, lambda s: baselines.untrained(on_device, s, train, test, batch_size), varies=True)
+    run(name, lambda s: tuple(extract(encoder, x, batch_size) for x in (train, test)), varies=False)
+    if supervised is not None:
+        tell(SUPERVISED)
+        for s in seeds[: supervised.draws]:
+            for budget in (b for b in table.budgets if b in supervised.labels_per_class):
+                few = train.subset(few_labels(train.labels, budget, s))
+                table.add(SUPERVISED, budget, supervised.fit(few, test, s))
+    table.wall_s = time.perf_counter() - started
+    return table
+
+
+linear = partial(label_efficiency, "linear")
+svm = partial(label_efficiency, "svm")
+knn = partial(label_efficiency, "knn")
+
+
+def _probed(
+    kind: str, train: ShapeSet, test: ShapeSet, features: baselines.FeaturePair, rows: Int[Tensor, " r"],
+    seed: int,
+) -> Prediction:
+    groups = None if train.groups is None else train.groups[rows]
+    return probe(kind, features[0][rows], train.labels[rows], features[1], test.labels, groups, seed)
+
+
+def labelled_splits(data: Data) -> tuple[ShapeSet, ShapeSet]:
+    """The labelled shapes of (train, test); DataError when a split has none, or a class that train lacks."""
+    train, test = (data("train"), data("test")) if callable(data) else data
+    for shapes in (train, test):
+        if shapes.labels is None or not bool((shapes.labels >= 0).any()):
+            raise DataError(shapes.title, "no labels", "a labelled set")
+    unseen = set(test.labels[test.labels >= 0].tolist()) - set(train.labels.tolist())
+    if unseen:
+        names = [test.classes[c] if c < len(test.classes) else str(c) for c in sorted(unseen)]
+        found = f"classes that {train.title} lacks: {', '.join(names)}"
+        raise DataError(test.title, found, "the same classes in both")
+    return _labelled(train), _labelled(test)
+
+
+def _labelled(shapes: ShapeSet) -> ShapeSet:
+    labelled = shapes.labels >= 0
+    return shapes if bool(labelled.all()) else shapes.subset(labelled.nonzero().flatten())
+
+
+def svm_holdout(
+    features: Float[Tensor, "s d"], labels: Int[Tensor, " s"], groups: Int[Tensor, " s"] | None = None,
+    *, fold: int = 0, num_folds: int = 5, seed: int = 0, kind: str = "svm",
+) -> Prediction:
+    """Hold one of `num_folds` stratified folds out as the test set, and probe with the others.
+
+    C is chosen by cross-validation inside the others. For sets whose official test split is not here, or is
+    not to be touched.
+    """
+    splits = folds(labels, groups, num_folds, seed)
+    if not 0 <= fold < len(splits):
+        raise ConfigError(f"fold={fold}: there are {len(splits)} folds, counted from 0")
+    train, test = splits[fold]
+    inside = None if groups is None else groups[train]
+    return probe(kind, features[train], labels[train], features[test], labels[test], inside, seed)

@@ -1,0 +1,129 @@
+"""`Table`: what each contestant reaches with each number of labels; printed, or written as results."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+
+from jaxtyping import Int
+from torch import Tensor
+
+from contrast3d.downstream.probes import Prediction
+
+METRICS = ("accuracy", "balanced_accuracy")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One contestant with one number of labels: a value per draw, as fractions between 0 and 1."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation over the draws; None for a single one."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+
+@dataclass
+class Table:
+    """Rows are contestants, columns numbers of labels per class (None: all labels).
+
+    ours: the contestant that the others are baselines of. scores: by (contestant, labels per class), one
+    Prediction per draw; draws are paired: draw d of each contestant saw the same labels.
+    """
+
+    protocol: str
+    dataset: str
+    ours: str
+    budgets: tuple[int | None, ...]
+    seeds: tuple[int, ...]
+    data_hash: str
+    test_labels: Int[Tensor, " s"]
+    classes: tuple[str, ...] = ()
+    wall_s: float = 0.0
+    scores: dict[tuple[str, int | None], list[Prediction]] = field(default_factory=dict)
+
+    def add(self, contestant: str, budget: int | None, prediction: Prediction) -> None:
+        self.scores.setdefault((contestant, budget), []).append(prediction)
+
+    @property
+    def contestants(self) -> list[str]:
+        """In the order in which they were added."""
+        return list(dict.fromkeys(name for name, _ in self.scores))
+
+    def cell(self, contestant: str, budget: int | None, metric: str = "accuracy") -> Cell | None:
+        """None where nothing was run."""
+        predictions = self.scores.get((contestant, budget))
+        return predictions and Cell(tuple(getattr(p, metric) for p in predictions))
+
+    @property
+    def predictions(self) -> Int[Tensor, " s"] | None:
+        """Our predictions of the test set from the most labels, for a confusion matrix."""
+        most = max(self.budgets, key=lambda b: float("inf") if b is None else b)
+        found = self.scores.get((self.ours, most))
+        return found[0].predictions if found else None
+
+    def render(self, metric: str = "accuracy"):
+        """A rich table in per cent; the best of each column is bold."""
+        from rich.table import Table as RichTable
+
+        name = metric.replace("_", " ")
+        table = RichTable(title=f"{self.dataset}: {self.protocol}, {name} in %", title_justify="left")
+        table.add_column("labels per class")
+        for budget in self.budgets:
+            table.add_column(budget_name(budget), justify="right")
+        best = [max((c.mean for c in column if c), default=None) for column in self._columns(metric)]
+        for contestant in self.contestants:
+            cells = [self.cell(contestant, budget, metric) for budget in self.budgets]
+            style = "cyan" if contestant == self.ours else None
+            table.add_row(contestant, *map(_text, cells, best), style=style)
+        return table
+
+    def _columns(self, metric: str) -> list[list[Cell | None]]:
+        return [[self.cell(name, budget, metric) for name in self.contestants] for budget in self.budgets]
+
+    def to_results(
+        self, recipe: str, *, commit: str, command: str, device: str, seed: int = 0,
+        paper: dict[int | None, float] | None = None,
+    ) -> list[dict]:
+        """One result per number of labels and metric, ready for results/*.json; values are fractions.
+
+        seed: of the pre-training run. paper: published accuracies by labels per class.
+        """
+        results = []
+        for budget in self.budgets:
+            for metric in METRICS:
+                ours = self.cell(self.ours, budget, metric)
+                if ours is None:
+                    continue
+                others = {n: self.cell(n, budget, metric) for n in self.contestants if n != self.ours}
+                results.append({
+                    "recipe": recipe, "protocol": self.protocol, "dataset": self.dataset, "metric": metric,
+                    "labels_per_class": budget_name(budget) if budget is None else budget,
+                    "mean": ours.mean, "std": ours.std, "values": list(ours.values),
+                    "seeds": list(self.seeds[: len(ours.values)]), "pretraining_seed": seed,
+                    "baselines": {n: {"mean": c.mean, "std": c.std} for n, c in others.items() if c},
+                    "paper": (paper or {}).get(budget) if metric == "accuracy" else None,
+                    "chosen": [p.chosen for p in self.scores[self.ours, budget]],
+                    "commit": commit, "data_hash": self.data_hash, "command": command,
+                    "wall_s": round(self.wall_s, 1), "device": device,
+                })
+        return results
+
+
+def budget_name(budget: int | None) -> str:
+    return "all" if budget is None else str(budget)
+
+
+def _text(cell: Cell | None, best: float | None) -> str:
+    if cell is None:
+        return "–"
+    text = f"{100 * cell.mean:.1f}"
+    if cell.mean == best:
+        text = f"[bold]{text}[/bold]"
+    return text if cell.std is None else f"{text} ± {100 * cell.std:.1f}"
