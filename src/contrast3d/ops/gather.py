@@ -23,6 +23,6 @@ def gather(values: Float[Tensor, "b n c"], index: Int[Tensor, " b *m"]) -> Float
         low, high = (int(bound) for bound in index.aminmax())
         if low < 0 or high >= n:
             raise DataError("index", f"indices from {low} to {high}", f"0 to {n - 1}")
-    first = torch.arange(b, device=index.device) * n
-    rows = (index.reshape(b, -1) + first[:, None]).reshape(-1)
+    first = torch.arange(b, device=index.device).view(b, *[1] * (index.ndim - 1)) * n
+    rows = (index + first).reshape(-1)
     return values.reshape(b * n, c).index_select(0, rows).view(*index.shape, c)

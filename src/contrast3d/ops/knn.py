@@ -82,17 +82,18 @@ def _knn_features(points: Tensor, k: int, queries: Tensor, own: bool) -> Tensor:
     b, m, _ = queries.shape
     rows, columns = _expanded(points, queries, padding(points.shape[1]))
     out = torch.empty(b, m, k, dtype=torch.int64)
-    step = max(1, min(m, TILE // columns.shape[2]))
-    group = max(1, TILE // (step * columns.shape[2]))
-    tile = points.new_empty(group * step * columns.shape[2])  # reused: fresh pages cost as much as the matmul
+    width = columns.shape[2]
+    step = max(1, min(m, TILE // width))
+    group = max(1, min(b, TILE // (step * width)))
+    tile = points.new_empty(group * step * width)  # reused: fresh pages cost as much as the matmul
     for some_rows, some_columns, result in zip(rows.split(group), columns.split(group), out.split(group)):
         for start in range(0, m, step):
             wanted, nearest = some_rows[:, start : start + step], result[:, start : start + step]
-            count = wanted.shape[0] * wanted.shape[1]
-            distances = tile[: count * columns.shape[2]].view(*wanted.shape[:2], -1)
+            clouds, count, _ = wanted.shape
+            distances = tile[: clouds * count * width].view(clouds, count, width)
             torch.bmm(wanted, some_columns, out=distances)
             first = start if own else -1
-            threads.run(kernels.smallest_of_rows, count, distances.numpy(), first, nearest.numpy())
+            threads.run(kernels.smallest_of_rows, clouds * count, distances.numpy(), first, nearest.numpy())
     return out
 
 
