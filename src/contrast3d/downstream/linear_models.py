@@ -58,12 +58,12 @@ class LinearModel:
 
 def fit_path(
     x: Float[Tensor, "s d"], labels: Int[Tensor, " s"], loss: Callable, c_path: Sequence[float],
-    tol: float = 1e-5, max_iter: int = 2000,
+    tol: float = 1e-5, max_iter: int = 2000, dtype: torch.dtype = torch.float64,
 ) -> Iterator[LinearModel]:
     """One converged model per C, in the order given; each starts where the last one ended.
 
     Features are standardised inside, and the scaling is folded into the model. `tol` bounds the
-    relative gap between the objective reached and its optimum.
+    relative gap between the objective reached and its optimum; float32 products will do for tol >= 1e-3.
     """
     classes, targets = labels.unique(return_inverse=True)
     x = x.double()
@@ -73,7 +73,7 @@ def fit_path(
     curvature = CURVATURE[loss](max(len(classes), 2)) * F.pad(rotated.square().sum(0), (0, 1), value=len(x))
     parameters = x.new_zeros(len(classes), rotated.shape[1] + 1)
     for c in c_path:
-        problem = _Problem(rotated, targets, loss, c, curvature)
+        problem = _Problem(rotated, targets, loss, c, curvature, dtype)
         parameters = problem.solve(parameters, tol, max_iter)
         weight = parameters[:, :-1] @ axes.T / scale
         yield LinearModel(weight, parameters[:, -1] - weight @ mean, classes)
@@ -94,17 +94,18 @@ class _Problem:
     Parameters are (L, R + 1): the weights of the principal axes, then the bias.
     """
 
-    def __init__(self, x: Tensor, targets: Tensor, loss: Callable, c: float, curvature: Tensor):
+    def __init__(self, x: Tensor, targets: Tensor, loss: Callable, c: float, curvature: Tensor, dtype):
         self.penalty = F.pad(torch.ones(x.shape[1]), (0, 1)).double()  # the bias is free
         self.stretch = (self.penalty + c * curvature).sqrt()
-        self.x, self.targets, self.loss, self.c = F.pad(x, (0, 1), value=1.0) / self.stretch, targets, loss, c
+        self.x = (F.pad(x, (0, 1), value=1.0) / self.stretch).to(dtype)
+        self.targets, self.loss, self.c = targets, loss, c
         self.gap = float("inf")
 
     def __call__(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
         stretched = torch.from_numpy(flat).view(-1, self.x.shape[1])
-        loss, by_logit = self.loss(self.x @ stretched.T, self.targets)
+        loss, by_logit = self.loss(self.x @ stretched.T.to(self.x.dtype), self.targets)
         shrunk = stretched * (self.penalty / self.stretch**2)
-        gradient = (by_logit.T @ self.x).mul_(self.c).add_(shrunk)
+        gradient = (by_logit.T @ self.x).double().mul_(self.c).add_(shrunk)
         value = self.c * loss.item() + 0.5 * (stretched * shrunk).sum().item()
         # The objective is 1-strongly convex in W, hence value - optimum <= |gradient by W|^2 / 2.
         self.gap = 0.5 * (gradient * self.stretch).square().sum().item() / max(value, 1e-300)

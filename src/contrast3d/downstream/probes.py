@@ -113,7 +113,8 @@ def _choose(
 
 def _linear_path(loss: Callable) -> Callable:
     def path(x, y, query, grid, tol) -> Iterator[Tensor]:
-        return (model.predict(query) for model in fit_path(x, y, loss, grid, tol=tol))
+        dtype = torch.float32 if tol >= 1e-3 else torch.float64
+        return (model.predict(query) for model in fit_path(x, y, loss, grid, tol=tol, dtype=dtype))
 
     return path
 
