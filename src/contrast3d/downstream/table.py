@@ -117,6 +117,7 @@ class Table:
 
 
 def budget_name(budget: int | None) -> str:
+    """How tables and files call a number of labels per class: "all" for None."""
     return "all" if budget is None else str(budget)
 
 
