@@ -53,7 +53,7 @@ def _download(package: Package, scratch: Path) -> None:
     sources, lists, cache = scratch / "sources", scratch / "lists", scratch / "cache"
     for folder in (sources, lists / "partial", cache / "archives" / "partial"):
         folder.mkdir(parents=True, exist_ok=True)
-    mirror = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
+    mirror = os.environ.get("DEBIAN_MIRROR") or _system_mirror(package.suite)
     (sources / "debian.sources").write_text(SOURCE.format(mirror=mirror, suite=package.suite))
     settings = {
         "Dir::Etc::sourcelist": "/dev/null",
@@ -66,3 +66,13 @@ def _download(package: Package, scratch: Path) -> None:
     subprocess.run(["apt-get", *options, "-qq", "update"], check=True)
     wanted = f"{package.name}={package.version}"
     subprocess.run(["apt-get", *options, "-qq", "download", wanted], check=True, cwd=scratch)
+
+
+def _system_mirror(suite: str) -> str:
+    """The mirror of `suite` that the system's own sources name."""
+    command = ["apt-get", "indextargets", "--format", "$(RELEASE) $(SITE)", "Created-By: Packages"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    sites = [site for release, site in map(str.split, lines) if release == suite]
+    if not sites:
+        raise SystemExit(f"no apt source for Debian {suite} on this system; set DEBIAN_MIRROR to a mirror's URL")
+    return sites[0]
