@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -67,19 +68,19 @@ class Clouds:
     def device(self) -> torch.device:
         return self.points.device
 
-    @property
+    @cached_property
     def lengths(self) -> Int[Tensor, "b"]:
         """(B,) number of points in each cloud."""
         return self.offsets.diff()
 
-    @property
+    @cached_property
     def batch_index(self) -> Int[Tensor, "n"]:
         """(sum N,) the cloud that each point belongs to."""
         return torch.repeat_interleave(
             torch.arange(len(self), device=self.device), self.lengths, output_size=len(self.points)
         )
 
-    @property
+    @cached_property
     def is_dense(self) -> bool:
         """True when all clouds are equally long."""
         lengths = self.lengths
@@ -103,9 +104,9 @@ class Clouds:
 
     def take_points(self, rows: Int[Tensor, "m"], offsets: Int[Tensor, "b1"]) -> Clouds:
         """Keep the points `rows` (indices into the packed points, grouped by cloud); `offsets` bounds them."""
-        pick = lambda v: None if v is None else v[rows]  # noqa: E731
+        pick = lambda v: None if v is None else v.index_select(0, rows)  # noqa: E731
         return self.replace(
-            points=self.points[rows], offsets=offsets, features=pick(self.features),
+            points=pick(self.points), offsets=offsets, features=pick(self.features),
             point_labels=pick(self.point_labels), indices=pick(self.indices),
         )
 

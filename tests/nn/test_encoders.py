@@ -16,7 +16,9 @@ ENCODERS = {
     "dgcnn": lambda **kw: DGCNN(32, ((8,), (16,)), k=4, **kw),
     "dgcnn static": lambda **kw: DGCNN(32, ((8,), (16,)), k=4, dynamic=False, **kw),
     "dgcnn pyramid": lambda **kw: DGCNN(32, ((8,), (16,), (16,)), k=4, strides=(1, 2, 2), **kw),
-    "dgcnn report": lambda **kw: DGCNN(32, ((8, 8), (16,)), k=4, plain=True, negative_slope=0.0, readout=("max",), **kw),
+    "dgcnn report": lambda **kw: DGCNN(
+        32, ((8, 8), (16,)), k=4, plain=True, negative_slope=0.0, readout=("max",), **kw
+    ),
     "pointnet": lambda **kw: PointNet(32, widths=(8, 8), **kw),
 }
 

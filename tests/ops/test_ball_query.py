@@ -62,5 +62,5 @@ def test_bad_arguments_are_refused():
         ball_query(points, points, 1.0, 0)
     with pytest.raises(DataError, match="N > 0"):
         ball_query(points[:, :0], points, 1.0, 2)
-    with pytest.raises(DataError, match="NaN or infinite"):
+    with pytest.raises(DataError, match="NaN, infinite"):
         ball_query(points, points / 0, 1.0, 2)

@@ -30,13 +30,14 @@ class ViewLoader:
     views: number of views, 1 for supervised training (labels travel in `Clouds.labels`).
     batch_size: global; a data set smaller than that is one batch.
     drop_last: leave out the last, smaller batch of an epoch; False needs world = 1.
+    identical: give every view the draws of the first, so that views do not differ (defect 1 of the report).
     draws: "per-sample", or "per-batch": all samples share one draw of each parameter (see `Draws.shared`).
     """
 
     def __init__(
         self, shapes: ShapeSet, transform: Transform | None, views: int = 2, batch_size: int = 64,
         seed: int = 0, rank: int = 0, world: int = 1, device: torch.device | str = "cpu",
-        drop_last: bool = True, draws: Literal["per-sample", "per-batch"] = "per-sample",
+        drop_last: bool = True, draws: Literal["per-sample", "per-batch"] = "per-sample", identical: bool = False,
     ):
         if batch_size < 1 or batch_size % world:
             raise ConfigError(f"batch_size {batch_size} (global) does not divide by {world} processes")
@@ -53,7 +54,7 @@ class ViewLoader:
         self.shapes, self.transform, self.views, self.seed = shapes, transform, views, seed
         self.rank, self.world, self.device, self.draws = rank, world, device, draws
         self.batch_size = min(batch_size, len(shapes) // world * world)
-        self.drop_last = drop_last
+        self.drop_last, self.identical = drop_last, identical
         self._ordered: tuple[int, Tensor] = (-1, torch.empty(0))
 
     def __len__(self) -> int:
@@ -79,7 +80,7 @@ class ViewLoader:
         if self.transform is None:
             return [clouds] * self.views
         rows = rows.to(self.device)
-        draws = (self._draws(epoch, rows, view).take(mine) for view in range(self.views))
+        draws = (self._draws(epoch, rows, 0 if self.identical else view).take(mine) for view in range(self.views))
         return [self.transform(clouds, own) for own in draws]
 
     def epoch(self, epoch: int) -> Iterator[list[Clouds]]:

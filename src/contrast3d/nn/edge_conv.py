@@ -43,7 +43,7 @@ class EdgeConv(nn.Module):
             return center + neighbor_max(neighbor, index)
         norm = self.norm
         statistics = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-        options = dict(momentum=norm.momentum, eps=norm.eps, negative_slope=self.negative_slope)
+        options = {"momentum": norm.momentum, "eps": norm.eps, "negative_slope": self.negative_slope}
         if self.training:
             norm.num_batches_tracked += 1
         with torch.autocast(x.device.type, enabled=False):

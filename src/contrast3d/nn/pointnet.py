@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -25,7 +27,7 @@ class PointNet(nn.Module):
         self.pool = GlobalPool(readout, embed_dim)
         channels = (3 + in_features, *widths, self.pool.width)
         self.mlp = nn.Sequential(*(
-            layer for a, b in zip(channels, channels[1:])
+            layer for a, b in pairwise(channels)
             for layer in (nn.Linear(a, b, bias=False), BatchNorm(b), nn.ReLU())
         ))
 

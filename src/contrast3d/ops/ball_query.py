@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import pad
 
 from contrast3d.errors import ConfigError, DataError
 from contrast3d.ops.kernels import ball_query as kernels
 from contrast3d.ops.kernels import threads
-from contrast3d.ops.kernels.masks import padding
+from contrast3d.ops.kernels.inputs import check_finite, padded_columns
 
 BLOCK = 1 << 26  # distances held at a time off the CPU
 
@@ -34,21 +33,20 @@ def ball_query(
         found = f"points {tuple(points.shape)}, queries {tuple(queries.shape)}"
         raise DataError("ball_query", found, "(B, N, 3) and (B, M, 3) with N > 0")
     dtype = torch.promote_types(torch.promote_types(points.dtype, queries.dtype), torch.float32)
-    points, queries = points.to(dtype), queries.to(dtype)
+    points, queries = points.detach().to(dtype), queries.detach().to(dtype)
     if points.device.type != "cpu":
         return _ball_query_torch(points, queries, radius, k)
-    if not (points.isfinite().all() and queries.isfinite().all()):
-        raise DataError("ball_query", "NaN or infinite coordinates", "finite coordinates")
+    check_finite("points", points.numpy())
+    check_finite("queries", queries.numpy())
     return _ball_query_cpu(points, queries, radius, k)
 
 
 def _ball_query_cpu(points: Tensor, queries: Tensor, radius: float, k: int) -> Tensor:
     b, m, _ = queries.shape
-    columns = pad(points.transpose(1, 2), (0, padding(points.shape[1])), value=torch.inf).contiguous()
-    squared_radius = columns.numpy().dtype.type(radius * radius)
+    columns, rows = padded_columns(points.numpy()), queries.contiguous().numpy()
+    squared_radius = columns.dtype.type(radius * radius)
     out = torch.empty(b * m, k, dtype=torch.int64)
-    arrays = columns.numpy(), queries.contiguous().numpy()
-    threads.run(kernels.points_within, b * m, *arrays, squared_radius, out.numpy())
+    threads.run(kernels.points_within, b * m, columns, rows, squared_radius, out.numpy())
     return out.view(b, m, k)
 
 

@@ -11,10 +11,12 @@ from torch import Tensor
 
 
 def world_size() -> int:
+    """Number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
+    """Number of this process among them, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from contrast3d.errors import DataError
 from contrast3d.ops import neighbor_reduce as graph
-from contrast3d.ops.collective import world_sum_, world_size
+from contrast3d.ops.collective import world_size, world_sum_
 from contrast3d.ops.kernels import edge as kernels
 from contrast3d.ops.kernels.threads import run
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import pad
 
 from contrast3d.errors import DataError
 from contrast3d.ops.kernels import farthest_point_sampling as kernels
 from contrast3d.ops.kernels import threads
+from contrast3d.ops.kernels.inputs import check_finite
 from contrast3d.ops.kernels.masks import padding
 
 
@@ -30,24 +31,23 @@ def farthest_point_sampling(
         found = f"m={m} points asked of clouds of {n} points"
         raise DataError("farthest_point_sampling", found, f"m from 1 to {n}")
     first = torch.as_tensor(start, dtype=torch.int64, device=points.device).expand(b)
-    points = points.to(torch.promote_types(points.dtype, torch.float32))
+    points = points.detach().to(torch.promote_types(points.dtype, torch.float32))
     if points.device.type != "cpu":
         return _farthest_points_torch(points, m, first)
     if ((first < 0) | (first >= n)).any():
         raise DataError("start", f"indices {first.tolist()}", f"0 to {n - 1}")
-    if not torch.isfinite(12 * points.square()).all():
-        raise DataError("points", "NaN, infinite or overflowing coordinates", "finite coordinates")
+    check_finite("points", points.numpy())
     return _farthest_points_cpu(points, m, first)
 
 
 def _farthest_points_cpu(points: Tensor, m: int, first: Tensor) -> Tensor:
     b, n, _ = points.shape
-    nearest = pad(points.new_full((b, n), torch.inf), (0, padding(n)), value=-1)
-    keys = nearest.view(torch.int64 if nearest.dtype == torch.float64 else torch.int32)
+    columns = np.ascontiguousarray(points.numpy().transpose(0, 2, 1))
+    nearest = np.full((b, n + padding(n)), -1, columns.dtype)
+    nearest[:, :n] = np.inf
+    keys = nearest.view(np.int64 if nearest.dtype == np.float64 else np.int32)
     out = torch.empty(b, m, dtype=torch.int64)
-    columns = points.transpose(1, 2).contiguous()
-    arrays = [t.numpy() for t in (columns, nearest, keys, first.contiguous(), out)]
-    threads.run(kernels.farthest_points, b, *arrays)
+    threads.run(kernels.farthest_points, b, columns, nearest, keys, first.contiguous().numpy(), out.numpy())
     return out
 
 

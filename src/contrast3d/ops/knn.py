@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch.nn.functional import pad
 from contrast3d.errors import DataError
 from contrast3d.ops.kernels import knn as kernels
 from contrast3d.ops.kernels import threads
+from contrast3d.ops.kernels.inputs import check_finite, padded_columns
 from contrast3d.ops.kernels.masks import padding
 
 TILE = 1 << 22  # distances per matmul on CPU: bounded memory, yet few switches between teams of threads
@@ -43,7 +45,7 @@ def knn(
 
 
 def _prepared(points: Tensor, k: int, queries: Tensor | None) -> tuple[Tensor, Tensor, bool]:
-    """(points, queries, own): checked, in float32 or float64, relative to each cloud's mean."""
+    """(points, queries, own): checked, in float32 or float64."""
     shape = tuple(points.shape)
     if points.ndim != 3:
         raise DataError("points", f"shape {shape}", "(B, N, C)")
@@ -54,26 +56,21 @@ def _prepared(points: Tensor, k: int, queries: Tensor | None) -> tuple[Tensor, T
     if not own and (queries.ndim != 3 or queries.shape[::2] != points.shape[::2]):
         raise DataError("queries", f"shape {tuple(queries.shape)}", f"(B, M, C) to go with points {shape}")
     dtype = torch.promote_types(points.dtype, torch.float32)
-    points = points.to(dtype)
-    mean = points.mean(1, keepdim=True)
-    points = points - mean
-    queries = points if own else queries.to(dtype) - mean
+    points = points.detach().to(dtype)
+    queries = points if own else queries.detach().to(dtype)
     if points.device.type == "cpu":  # elsewhere the answer would have to be waited for
-        for name, values in {"points": points, "queries": queries}.items():
-            if not torch.isfinite(4 * values.square().sum(-1)).all():  # |x - y|^2 <= 2 |x|^2 + 2 |y|^2
-                raise DataError(name, "NaN, infinite or overflowing values", "finite values")
+        check_finite("points", points.numpy())
+        check_finite("queries", queries.numpy())
     return points, queries, own
 
 
 def _knn_coordinates(points: Tensor, k: int, queries: Tensor, own: bool) -> Tensor:
     """CPU, C <= 3: distances and selection in one kernel, row by row."""
     b, m, c = queries.shape
-    n = points.shape[1]
-    columns = pad(points.transpose(1, 2), (0, 0, 0, 3 - c))
-    columns = pad(columns, (0, padding(n)), value=torch.inf)
-    rows = pad(queries, (0, 3 - c)).contiguous()
+    rows = np.zeros((b, m, 3), queries.numpy().dtype)
+    rows[..., :c] = queries.numpy()
     out = torch.empty(b * m, k, dtype=torch.int64)
-    threads.run(kernels.nearest_points, b * m, columns.contiguous().numpy(), rows.numpy(), own, out.numpy())
+    threads.run(kernels.nearest_points, b * m, padded_columns(points.numpy()), rows, own, out.numpy())
     return out.view(b, m, k)
 
 
@@ -118,8 +115,11 @@ def _knn_torch(points: Tensor, k: int, queries: Tensor, own: bool) -> Tensor:
 def _expanded(points: Tensor, queries: Tensor, extra: int = 0) -> tuple[Tensor, Tensor]:
     """Factors (B, M, C + 1), (B, C + 1, N + extra) whose product is |y|^2 - 2 x.y, and infinite behind N.
 
-    The squared distance less |x|^2, which does not change the order within a row.
+    The squared distance less |x|^2, which does not change the order within a row. Both are first taken relative
+    to the mean of the points, to lose as few digits as possible.
     """
+    mean = points.mean(1, keepdim=True)
+    points, queries = points - mean, queries - mean
     rows = torch.cat([-2 * queries, torch.ones_like(queries[..., :1])], -1)
     norms = pad(points.square().sum(-1), (0, extra), value=torch.inf)
     columns = torch.cat([pad(points.transpose(1, 2), (0, extra)), norms[:, None]], 1)

@@ -10,13 +10,14 @@ from pathlib import Path
 class Machine:
     """Folders, device and threads.
 
-    data_root: folder of the data set's files; embedded sets need none.
-    out: the run folder; default runs/RECIPE. A folder that holds this recipe's unfinished run is resumed.
-    restart: forget what the run folder holds and begin again.
-    device: auto (CUDA, else Apple GPU, else CPU), cpu, cuda, cuda:1 or mps.
-    threads: CPU threads; 0 takes all that torch sees.
-    quiet: no progress bar.
-    tensorboard: also write event files (pip install 'contrast3d[log]').
+    Attributes:
+        data_root: folder of the data set's files; embedded sets need none.
+        out: the run folder; default runs/RECIPE. A folder that holds this recipe's unfinished run is resumed.
+        restart: forget what the run folder holds and begin again.
+        device: auto (CUDA, else Apple GPU, else CPU), cpu, cuda, cuda:1 or mps.
+        threads: CPU threads; 0 takes all that torch sees.
+        quiet: no progress bar.
+        tensorboard: also write event files (pip install 'contrast3d[log]').
     """
 
     data_root: Path = Path("data")

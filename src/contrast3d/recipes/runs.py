@@ -40,9 +40,10 @@ class Run:
         try:
             encoder.load_state_dict(self.folder.load_encoder_state())
         except RuntimeError as error:
+            first = str(error).splitlines()[1].strip()
             raise DataError(
-                str(self.path / "encoder.safetensors"), f"weights of another encoder ({str(error).splitlines()[1].strip()})",
-                "those of recipe.json", "train the run again in another folder",
+                str(self.path / "encoder.safetensors"), f"weights of another encoder ({first})", "those of recipe.json",
+                "train the run again in another folder",
             ) from None
         return encoder.eval()
 
@@ -59,7 +60,9 @@ def load_run(path: str | Path) -> Run:
     try:
         name, fields = written["recipe"], dict(written["fields"])
     except (KeyError, TypeError):
-        raise DataError(str(folder.path / "recipe.json"), "no recipe and fields", "what `contrast3d pretrain` writes") from None
+        raise DataError(
+            str(folder.path / "recipe.json"), "no recipe and fields", "what `contrast3d pretrain` writes"
+        ) from None
     default = table.find(name)
     unknown = set(fields) - {f.name for f in dataclasses.fields(default)}
     if unknown:

@@ -22,44 +22,47 @@ if TYPE_CHECKING:
 class SimCLRRecipe:
     """Two augmented views of a shape attract, all other shapes of the batch repel (Chen et al., ICML 2020).
 
-    dataset: a name that `contrast3d data list` knows, or the path of your own .npz or .h5 file.
-    extra_datasets: further sets whose training shapes join the pre-training, without labels.
-    categories: of ShapeNetPart, the classes to keep; none keeps all.
-    holdout: 0 tests on the official test split; n holds every n-th part of the training split out as the test.
-    shape_points: points per shape, as the probes see it.
-    num_points: points per view, drawn anew each time.
-    augmentation: a preset: objects, objects-rotate-up, objects-so3, partial, report, none.
-    shared_draws: one draw per batch instead of per sample (defect 2 of the report).
-    identical_views: both views are the same cloud (defect 1 of the report).
-    encoder: dgcnn, dgcnn-report (the report's own), or pointnet.
-    embed_dim: width of the feature that the probes read.
-    layers: width of each edge convolution.
-    strides: of each edge convolution; 4 keeps every fourth point from there on.
-    k: neighbours.
-    dynamic: neighbours in feature space after the first layer, instead of in 3-D.
-    projection_dim: width of the projection that the loss compares.
-    hidden_dim: width of the projection head's hidden layer.
-    head_norm: batch norm in the projection head.
-    temperature: of NT-Xent; lower pushes hard negatives apart more.
-    epochs: passes over the training shapes.
-    batch_size: shapes per step, over all processes.
-    optimizer: adamw, adam or sgd.
-    lr: peak learning rate.
-    weight_decay: on weights, not on biases and norms.
-    schedule: cosine, step (halves every step_epochs) or constant.
-    step_epochs: epochs between two halvings of the step schedule.
-    warmup_epochs: epochs of linear warm-up.
-    accumulate: batches per optimiser step.
-    clip_norm: largest gradient norm; 0 for none.
-    precision: bfloat16 is faster where the machine has it.
-    probe_every: epochs between two looks of the online kNN probe and the health numbers.
-    checkpoint_seconds: at most this much work is lost by a kill.
-    seed: of weights, batches and views.
+    Attributes:
+        dataset: a name that `contrast3d data list` knows, or the path of your own .npz or .h5 file.
+        extra_datasets: further sets whose training shapes join the pre-training, without labels.
+        categories: of ShapeNetPart, the classes to keep; none keeps all.
+        up: of ShapeNetPart, stored with y up: z turns it as all other sets are, y leaves it as the report had it.
+        holdout: 0 tests on the official test split; n holds every n-th part of the training split out as the test.
+        shape_points: points per shape, as the probes see it.
+        num_points: points per view, drawn anew each time.
+        augmentation: a preset: objects, objects-rotate-up, objects-so3, partial, report, none.
+        shared_draws: one draw per batch instead of per sample (defect 2 of the report).
+        identical_views: both views are the same cloud (defect 1 of the report).
+        encoder: dgcnn, dgcnn-report (the report's own), or pointnet.
+        embed_dim: width of the feature that the probes read.
+        layers: width of each edge convolution.
+        strides: of each edge convolution; 4 keeps every fourth point from there on.
+        k: neighbours.
+        dynamic: neighbours in feature space after the first layer, instead of in 3-D.
+        projection_dim: width of the projection that the loss compares.
+        hidden_dim: width of the projection head's hidden layer.
+        head_norm: batch norm in the projection head.
+        temperature: of NT-Xent; lower pushes hard negatives apart more.
+        epochs: passes over the training shapes.
+        batch_size: shapes per step, over all processes.
+        optimizer: adamw, adam or sgd.
+        lr: peak learning rate.
+        weight_decay: on weights, not on biases and norms.
+        schedule: cosine, step (halves every step_epochs) or constant.
+        step_epochs: epochs between two halvings of the step schedule.
+        warmup_epochs: epochs of linear warm-up.
+        accumulate: batches per optimiser step.
+        clip_norm: largest gradient norm; 0 for none.
+        precision: bfloat16 is faster where the machine has it.
+        probe_every: epochs between two looks of the online kNN probe and the health numbers.
+        checkpoint_seconds: at most this much work is lost by a kill.
+        seed: of weights, batches and views.
     """
 
     dataset: str = "LDraw40"
     extra_datasets: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
+    up: Literal["z", "y"] = "z"
     holdout: int = 0
     shape_points: int = 1024
     num_points: int = 512
@@ -158,7 +161,7 @@ class SimCLRRecipe:
         if split not in known.splits:
             raise ConfigError(f"{known.name} has no {split} split, only {', '.join(known.splits)}")
         if known.name == "ShapeNetPart":
-            return ShapeNetPart(split, data_root, self.shape_points, categories=self.categories or None)
+            return ShapeNetPart(split, data_root, self.shape_points, categories=self.categories or None, up=self.up)
         return known.read(split, data_root, self.shape_points)
 
     def make_loader(self, shapes: ShapeSet, ranks: Ranks) -> ViewLoader:

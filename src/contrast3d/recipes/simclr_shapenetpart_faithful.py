@@ -12,8 +12,9 @@ from contrast3d.data.shapenetpart import REPORT_CATEGORIES
 from contrast3d.recipes.simclr import SimCLRRecipe
 
 RECIPE = SimCLRRecipe(
-    dataset="ShapeNetPart", categories=REPORT_CATEGORIES, shape_points=1024, num_points=800, augmentation="report",
-    shared_draws=True, identical_views=True, encoder="dgcnn-report", embed_dim=128, k=20, projection_dim=10,
-    hidden_dim=256, head_norm=False, temperature=0.07, epochs=50, batch_size=32, optimizer="adam", lr=1e-3,
-    weight_decay=0.0, schedule="step", step_epochs=20, warmup_epochs=0.0,
+    dataset="ShapeNetPart", categories=REPORT_CATEGORIES, up="y", shape_points=1024, num_points=800,
+    augmentation="report", shared_draws=True, identical_views=True,
+    encoder="dgcnn-report", embed_dim=128, k=20, projection_dim=10, hidden_dim=256, head_norm=False, temperature=0.07,
+    epochs=50, batch_size=32, optimizer="adam", lr=1e-3, weight_decay=0.0, schedule="step", step_epochs=20,
+    warmup_epochs=0.0,
 )

@@ -124,7 +124,8 @@ def affine_activation(center, best, scale, shift, slope, out, start, stop):
 
 
 @kernel
-def edge_conv_selected(grad, out, arg, slope, center, neighbor, center_part, neighbor_part, bias_grad, dot, start, stop):
+def edge_conv_selected(grad, out, arg, slope, center, neighbor, center_part, neighbor_part, bias_grad, dot,
+                       start, stop):
     """Back through maximum and activation, to the edges that won: y = scale * (center_i + neighbor_j) + shift.
 
     center_part[b, i], neighbor_part[b, j]: dL/dy summed over the edges of i and of j (the latter added to zeros).
@@ -167,7 +168,7 @@ def edge_norm_backward(center, neighbor, index, neighbor_total, reverse, degree,
 
 @kernel
 def edge_mlp_hidden(center, neighbor, index, scale, shift, slope, row0, hidden, start, stop):
-    """hidden[r * K + t] = act(scale * (center_i + neighbor_j) + shift), (b, i) the row row0 + r, j = index[b, i, t]."""
+    """hidden[r * K + t] = act(scale * (center_i + neighbor_j) + shift), (b, i) = row0 + r, j = index[b, i, t]."""
     n, k = index.shape[1], index.shape[2]
     for r in range(start, stop):
         b, i = (row0 + r) // n, (row0 + r) % n

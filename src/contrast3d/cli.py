@@ -1,0 +1,307 @@
+"""The command line: reads arguments, calls the functions of `recipes`, prints what they return. Nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+from dataclasses import dataclass, make_dataclass
+from pathlib import Path
+
+from contrast3d.errors import ConfigError, Contrast3dError
+
+USAGE = """\
+contrast3d: self-supervised learning on 3D shapes
+
+usage: contrast3d VERB [arguments]        contrast3d VERB --help explains each verb
+
+  demo                      the whole story on the embedded data, in minutes: pre-train, probe, report
+  pretrain RECIPE           train an encoder without labels; Ctrl-C saves, the same command goes on
+  evaluate PROTOCOL RUN     what the frozen encoder knows, with baselines beside: linear, svm, knn
+  report RUN                one HTML page: curves, results, a map of the shapes, neighbours, confusions
+  data list | check NAME    the data sets there are; what is missing of one and how it must look
+  doctor                    this machine: devices, versions, speed, what is missing and how to mend it
+
+Begin with:  contrast3d demo
+"""
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What the frozen encoder of a run knows, beside the baselines.
+
+    Attributes:
+        data_root: folder of the data set's files; embedded sets need none.
+        labels: labels per class, one table column each; 0 means all labels.
+        draws: random draws of the labels, to tell a difference from luck.
+        seed: of the first draw.
+        supervised_seconds: also train the same network on the labels alone for so long, at 10 labels per class and at
+            all of them, once per draw; 0 does not.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        threads: CPU threads; 0 takes all that torch sees.
+    """
+
+    data_root: Path = Path("data")
+    labels: tuple[int, ...] = (5, 10, 20, 0)
+    draws: int = 3
+    seed: int = 0
+    supervised_seconds: float = 0.0
+    device: str = "auto"
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """One self-contained HTML page about a run.
+
+    Attributes:
+        data_root: folder of the data set's files; embedded sets need none.
+        out: file to write; default report.html (or views.html) in the run folder.
+        views: only the pairs of views that training compares. Takes the name of a recipe, too.
+    """
+
+    data_root: Path = Path("data")
+    out: Path | None = None
+    views: bool = False
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What is missing of a data set, and how it must look.
+
+    Attributes:
+        data_root: folder of the data set's files, or the file itself for `arrays`.
+    """
+
+    data_root: Path = Path("data")
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """This verb takes no options."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, 1 for an error, 2 for wrong arguments, 130 for Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0
+    verb, rest = arguments[0], arguments[1:]
+    if verb == "--version":
+        from importlib.metadata import version
+
+        print(f"contrast3d {version('contrast3d')}")
+        return 0
+    try:
+        if verb not in VERBS:
+            raise UsageError(f"no verb {verb!r}{_close(verb, VERBS)}; there are: {', '.join(VERBS)}")
+        return VERBS[verb](rest)
+    except UsageError as error:
+        return _fail(error, 2)
+    except Contrast3dError as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        return 130
+
+
+class UsageError(ConfigError):
+    """The arguments cannot be understood."""
+
+
+def _fail(error: Exception, code: int) -> int:
+    print(f"contrast3d: {error}", file=sys.stderr)
+    return code
+
+
+def _demo(arguments: list[str]) -> int:
+    from contrast3d.recipes.machine import Machine
+
+    machine = _parse(Machine, arguments, "demo", "The whole story on the embedded data: pre-train, probe, report.")
+    from contrast3d.recipes.demo import demo
+
+    outcome, table, page = demo(machine, _tell)
+    if table is None:
+        return _interrupted(outcome, "contrast3d demo")
+    _print(table.render())
+    print(f"report: {page}")
+    return 0
+
+
+def _pretrain(arguments: list[str]) -> int:
+    from contrast3d.recipes import table
+
+    listing = "\n".join(f"  {name:31s} {table.summary(name)}" for name in table.RECIPES)
+    name, rest = _positional(
+        arguments, "contrast3d pretrain RECIPE [--field value ...]", f"recipes:\n{listing}\n\n"
+        "contrast3d pretrain RECIPE --help shows the fields of a recipe and what to expect of it.",
+    )
+    recipe = table.find(name)
+
+    from contrast3d.recipes.machine import Machine
+
+    both = make_dataclass("Options", [("recipe", type(recipe), recipe), ("machine", Machine, Machine())], frozen=True)
+    options = _parse(both, rest, f"pretrain {name}", table.documentation(name))
+    from contrast3d.recipes.pretrain import pretrain
+
+    run, outcome = pretrain(name, options.recipe, options.machine)
+    if outcome.status != "finished":
+        return _interrupted(outcome, f"contrast3d pretrain {' '.join(arguments)}")
+    numbers = ", ".join(f"{k} {v:.4g}" for k, v in outcome.metrics.items() if k != "lr")
+    print(f"finished: {outcome.epochs} epochs in {outcome.seconds:.0f} s; {numbers}")
+    print(f"run: {run.path}\nnext: contrast3d evaluate linear {run.path}   contrast3d report {run.path}")
+    return 0
+
+
+def _evaluate(arguments: list[str]) -> int:
+    protocols = (
+        "protocols:\n  linear          converged multinomial logistic regression on frozen features\n"
+        "  svm             linear one-vs-rest SVM on frozen features\n"
+        "  knn             cosine nearest neighbours of frozen features\n"
+        "  linear-report   the probe of the SimCLR report, its defects included"
+    )
+    usage = "contrast3d evaluate PROTOCOL RUN [--field value ...]"
+    explained = f"{protocols}\n\n{_help_of(EvaluateOptions, 'evaluate PROTOCOL RUN')}"
+    protocol, rest = _positional(arguments, usage, explained)
+    folder, rest = _positional(rest, usage, protocols)
+    options = _parse(EvaluateOptions, rest, "evaluate PROTOCOL RUN", "What the frozen encoder of a run knows.")
+    from contrast3d.recipes.evaluate import evaluate
+    from contrast3d.recipes.machine import Machine
+    from contrast3d.recipes.runs import load_run
+
+    Machine(threads=options.threads).set_threads()
+    run = load_run(folder)
+    table = evaluate(
+        protocol, run, data_root=options.data_root, labels_per_class=[n or None for n in options.labels],
+        draws=options.draws, seed=options.seed, supervised_seconds=options.supervised_seconds, device=options.device,
+        on_progress=_tell,
+    )
+    _print(table.render())
+    print(f"results: {run.path / 'results'}")
+    return 0
+
+
+def _report(arguments: list[str]) -> int:
+    usage = "contrast3d report RUN [--field value ...]\n       contrast3d report RECIPE --views"
+    folder, rest = _positional(arguments, usage, _help_of(ReportOptions, "report RUN"))
+    options = _parse(ReportOptions, rest, "report RUN", "One self-contained HTML page about a run.")
+    from contrast3d.recipes import reporting, table
+    from contrast3d.recipes.runs import load_run
+
+    if options.views:
+        recipe = table.find(folder) if folder in table.RECIPES else load_run(folder).recipe
+        place = Path() if folder in table.RECIPES else Path(folder)
+        print(reporting.views_page(recipe, options.out or place / "views.html", options.data_root))
+        return 0
+    print(reporting.report(load_run(folder), options.data_root, options.out))
+    return 0
+
+
+def _data(arguments: list[str]) -> int:
+    usage = "contrast3d data list\n       contrast3d data check NAME [--data-root FOLDER]"
+    action, rest = _positional(arguments, usage, "list prints the data sets; check says what is missing of one.")
+    from contrast3d.data import catalog
+
+    if action == "list":
+        _parse(NoOptions, rest, "data list", "The data sets there are.")
+        print(catalog.table())
+        return 0
+    if action != "check":
+        raise UsageError(f"no action {action!r}{_close(action, ('list', 'check'))}; there are: list, check")
+    name, rest = _positional(rest, usage, "NAME is one of `contrast3d data list`.")
+    options = _parse(DataOptions, rest, "data check NAME", "What is missing of a data set, and how it must look.")
+    problems = catalog.check(name, options.data_root)
+    print(catalog.describe(name))
+    for problem in problems:
+        print(f"- {problem}")
+    print("nothing is missing" if not problems else f"{len(problems)} problems")
+    return 1 if problems else 0
+
+
+def _doctor(arguments: list[str]) -> int:
+    _parse(NoOptions, arguments, "doctor", "This machine: devices, versions, speed, and how to mend what is missing.")
+    from rich.table import Table
+
+    from contrast3d.recipes.doctor import diagnose
+
+    table = Table(box=None, show_header=False)
+    colors = {"ok": "green", "warn": "yellow", "missing": "red"}
+    checks = diagnose()
+    for check in checks:
+        table.add_row(f"[{colors[check.status]}]{check.status}[/]", check.name, check.value, f"[dim]{check.advice}[/]")
+    _print(table)
+    return 0
+
+
+VERBS = {
+    "demo": _demo, "pretrain": _pretrain, "evaluate": _evaluate, "report": _report, "data": _data, "doctor": _doctor,
+}
+
+
+def _positional(arguments: list[str], usage: str, more: str) -> tuple[str, list[str]]:
+    """The first argument and the rest; prints usage and help where it is missing or asks for them."""
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(f"usage: {usage}\n\n{more}")
+        raise SystemExit(0)
+    if not arguments or arguments[0].startswith("-"):
+        raise UsageError(f"an argument is missing. usage: {' '.join(usage.split())}")
+    return arguments[0], arguments[1:]
+
+
+def _parse(options: type, arguments: list[str], verb: str, description: str):
+    """Parse flags into the dataclass `options`; any mistake is one line, with the nearest flag named."""
+    import tyro
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            parsed, unknown = tyro.cli(
+                options, args=arguments, prog=f"contrast3d {verb}", description=description, return_unknown_args=True,
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        words = re.sub(r"[^\x20-\x7e]+|\s+", " ", said.getvalue())
+        raise UsageError(f"{verb}: {' '.join(words.split())}") from None
+    if unknown:
+        flags = [line.split()[0] for line in _help_of(options, verb).splitlines() if line.strip().startswith("--")]
+        raise UsageError(f"{verb}: no option {unknown[0]}{_close(unknown[0], flags)}; see contrast3d {verb} --help")
+    return parsed
+
+
+def _help_of(options: type, verb: str) -> str:
+    """What --help prints for a dataclass of options."""
+    import tyro
+
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        tyro.cli(options, args=["--help"], prog=f"contrast3d {verb}", config=(tyro.conf.OmitArgPrefixes,))
+    return re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
+
+
+def _close(word: str, words) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word, list(words), 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _interrupted(outcome, command: str) -> int:
+    print(f"interrupted after {outcome.steps} steps; everything is saved. To go on: {command}", file=sys.stderr)
+    return outcome.exit_code
+
+
+def _tell(message: str) -> None:
+    print(f"... {message}", file=sys.stderr, flush=True)
+
+
+def _print(renderable) -> None:
+    from rich.console import Console
+
+    Console().print(renderable)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

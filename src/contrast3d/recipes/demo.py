@@ -1,0 +1,36 @@
+"""The whole story on the embedded data, in minutes: pre-train without labels, probe, compare, report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from contrast3d.downstream.table import Table
+from contrast3d.engine.loop import Outcome
+from contrast3d.recipes import simclr_ldraw40
+from contrast3d.recipes.evaluate import evaluate
+from contrast3d.recipes.machine import Machine
+from contrast3d.recipes.pretrain import pretrain
+from contrast3d.recipes.reporting import report
+
+NAME = "simclr-ldraw40"
+# The recipe of simclr_ldraw40.py at a budget of about two minutes on two cores.
+RECIPE = dataclasses.replace(simclr_ldraw40.RECIPE, epochs=6, num_points=256, probe_every=2)
+
+
+def demo(machine: Machine, on_progress: Callable[[str], None]) -> tuple[Outcome, Table | None, Path | None]:
+    """-> how training ended, the table of results and the path of the report (None where it was interrupted).
+
+    The supervised contestant trains for as long as SimCLR did.
+    """
+    machine = dataclasses.replace(machine, out=machine.out or Path("runs") / "demo")
+    run, outcome = pretrain(NAME, RECIPE, machine)
+    if outcome.status != "finished":
+        return outcome, None, None
+    table = evaluate(
+        "linear", run, data_root=machine.data_root, device=machine.device, on_progress=on_progress,
+        supervised_seconds=outcome.seconds, supervised_draws=1,
+    )
+    on_progress("report")
+    return outcome, table, report(run, machine.data_root)

@@ -1,0 +1,100 @@
+"""Evaluate a run: a protocol on its frozen encoder, with the baselines, written to the run's results folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from contrast3d.data.presets import preset
+from contrast3d.data.shapes import ShapeSet
+from contrast3d.downstream import baselines
+from contrast3d.downstream.classification import fit_classifier
+from contrast3d.downstream.evaluate import MAJORITY, UNTRAINED, Supervised, label_efficiency, labelled_splits
+from contrast3d.downstream.probes import Prediction
+from contrast3d.downstream.report_probe import report_probe
+from contrast3d.downstream.results import provenance
+from contrast3d.downstream.table import Table, budget_name
+from contrast3d.engine.distributed import pick_device
+from contrast3d.errors import ConfigError
+from contrast3d.recipes.runs import Run
+
+PROTOCOLS = {
+    "linear": "converged multinomial logistic regression on frozen features",
+    "svm": "linear one-vs-rest SVM on frozen features",
+    "knn": "cosine nearest neighbours of frozen features",
+    "linear-report": "the probe of the SimCLR report, sigmoid and training-mode batch norm included",
+}
+
+
+def evaluate(
+    protocol: str, run: Run, *, data_root: Path = Path("data"),
+    labels_per_class: Sequence[int | None] = (5, 10, 20, None), draws: int = 3, seed: int = 0,
+    supervised_seconds: float = 0.0, supervised_draws: int = 3, device: str = "auto",
+    on_progress: Callable[[str], None] | None = None,
+) -> Table:
+    """Run one of PROTOCOLS on the run's encoder and save one result per table cell.
+
+    labels_per_class: columns of the table; None is all labels.
+    draws: of the labels; every contestant sees the same ones.
+    supervised_seconds: also train the same architecture on the labels alone for so long, with 10 labels per class
+        and with all of them, on supervised_draws of the draws; 0 does not.
+    """
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"no protocol {protocol!r}; there are: {', '.join(PROTOCOLS)}")
+    recipe, target = run.recipe, pick_device(device)
+    data = recipe.shapes("train", data_root), recipe.shapes("test", data_root)
+    encoder = run.encoder().to(target)
+    if protocol == "linear-report":
+        table = _report_table(run, encoder, data, draws, seed)
+    else:
+        supervised = None
+        if supervised_seconds:
+            supervised = supervised_baseline(recipe, supervised_seconds, target, min(draws, supervised_draws))
+        table = label_efficiency(
+            protocol, encoder, data, name=run.title, labels_per_class=labels_per_class, draws=draws, seed=seed,
+            make_untrained=recipe.make_encoder, supervised=supervised, on_progress=on_progress,
+        )
+    save(table, protocol, run, target)
+    return table
+
+
+def supervised_baseline(recipe, seconds: float, device: torch.device, draws: int) -> Supervised:
+    """The recipe's encoder trained on the labels alone, under the recipe's own augmentation, for so many seconds."""
+    transform = preset(recipe.augmentation, recipe.num_points)
+
+    def fit(train: ShapeSet, test: ShapeSet, seed: int) -> Prediction:
+        return fit_classifier(recipe.make_encoder, train, test, transform, seconds=seconds, seed=seed, device=device)
+
+    return Supervised(fit, draws=draws)
+
+
+def _report_table(run: Run, encoder, data, draws: int, seed: int) -> Table:
+    train, test = labelled_splits(data)
+    seeds = tuple(range(seed, seed + draws))
+    table = Table("linear-report probe", train.title.removesuffix(" train"), run.title, (None,), seeds,
+                  f"{train.hash}-{test.hash}", test.labels, train.classes)
+    table.add(MAJORITY, None, baselines.majority(train.labels, test.labels))
+    for s in seeds:
+        table.add(UNTRAINED, None, report_probe(run.recipe.make_encoder(s), train, test, seed=s))
+        table.add(run.title, None, report_probe(encoder, train, test, seed=s))
+    return table
+
+
+def save(table: Table, protocol: str, run: Run, device: torch.device) -> list[Path]:
+    """results/PROTOCOL-DATASET-LABELS-METRIC.json, and the predictions for the report's confusion matrix."""
+    paths = []
+    for result in table.to_results(run.name, seed=run.recipe.seed, **provenance(device)):
+        labels = result["labels_per_class"]
+        metric = "" if result["metric"] == "accuracy" else f"-{result['metric']}"
+        paths.append(run.folder.save_result(f"{protocol}-{_plain(table.dataset)}-{labels}{metric}", result))
+    if table.predictions is not None:
+        run.folder.save_result(
+            f"predictions-{protocol}", {"labels_per_class": budget_name(None), "classes": table.predictions.tolist()}
+        )
+    return paths
+
+
+def _plain(text: str) -> str:
+    return "".join(c for c in text.lower() if c.isalnum())
