@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: its idle threads would spin on our kernels' core
+
 import pytest
 import torch
 from jaxtyping import install_import_hook
