@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from contrast3d.errors import DataError
-from contrast3d.ops import edge_conv as edge_conv_module
 from contrast3d.ops import neighbor_reduce as graph
-from contrast3d.ops.edge_conv import edge_conv
-from contrast3d.ops.edge_mlp import _torch_backward, _torch_forward, edge_mlp
+from contrast3d.ops.edge_conv import edge_conv, scalar
+from contrast3d.ops.edge_mlp import _backward, _forward, _torch_backward, _torch_forward, edge_mlp
 
 
 def edges_of(center, neighbor, index):
@@ -115,13 +114,11 @@ def test_the_torch_path_equals_the_kernels(monkeypatch):
     scale, shift, out_weight = torch.rand(8).double(), torch.randn(8).double(), torch.randn(6, 8).double()
     out, slot = _torch_forward(center, neighbor, index, scale, shift, 0.2, out_weight)
     grad = torch.randn_like(out)
-    from contrast3d.ops import edge_mlp as module
-
-    ours, our_slot = module._forward(center, neighbor, index, scale, shift, 0.2, out_weight)
+    ours, our_slot = _forward(center, neighbor, index, scale, shift, 0.2, out_weight)
     torch.testing.assert_close(ours, out)
     assert torch.equal(slot, our_slot)
     args = (grad, index, slot, center, neighbor, out_weight, scale, shift, 0.2)
-    for a, b in zip(module._backward(*args), _torch_backward(*args)):
+    for a, b in zip(_backward(*args), _torch_backward(*args)):
         torch.testing.assert_close(a, b)
 
 
@@ -183,4 +180,4 @@ def test_wrong_graphs_are_named():
         edge_conv(center, neighbor, index, *rest, negative_slope=-0.1)
     with pytest.raises(DataError, match="K at least 1"):
         edge_conv(center, neighbor, index[..., :0], *rest)
-    assert edge_conv_module.scalar(0.2, torch.zeros(1)).dtype == "float32"
+    assert scalar(0.2, torch.zeros(1)).dtype == "float32"

@@ -65,14 +65,17 @@ def map_points(
 
 
 def cloud_min(clouds: Clouds, values: Float[Tensor, "n"]) -> Float[Tensor, "b"]:
+    """Smallest value in each cloud."""
     return padded(clouds, values, math.inf).amin(1)
 
 
 def cloud_max(clouds: Clouds, values: Float[Tensor, "n"]) -> Float[Tensor, "b"]:
+    """Largest value in each cloud."""
     return padded(clouds, values, -math.inf).amax(1)
 
 
 def cloud_mean(clouds: Clouds, values: Float[Tensor, "n *c"]) -> Float[Tensor, "b *c"]:
+    """Mean of the values over each cloud."""
     lengths = clouds.lengths.view(-1, *[1] * (values.ndim - 1))
     return padded(clouds, values, 0.0).sum(1) / lengths
 

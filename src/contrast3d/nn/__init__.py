@@ -1,0 +1,8 @@
+"""Networks: clouds in, features out; they know nothing of losses, data or training."""
+
+from contrast3d.nn.dgcnn import DGCNN
+from contrast3d.nn.edge_conv import EdgeConv
+from contrast3d.nn.heads import projector
+from contrast3d.nn.pointnet import PointNet
+
+__all__ = ["DGCNN", "EdgeConv", "PointNet", "projector"]

@@ -22,6 +22,7 @@ HEALTH = (  # key in the log, name, what is healthy
 
 
 def lines_of(metrics: Sequence[dict], kind: str) -> list[dict]:
+    """The lines of metrics.jsonl of one kind: "train" or "epoch"."""
     return [line for line in metrics if line.get("kind") == kind]
 
 

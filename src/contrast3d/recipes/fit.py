@@ -1,0 +1,75 @@
+"""`fit` and `load`: the library's own parts, or yours, without a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from contrast3d.data.arrays import load_arrays
+from contrast3d.data.loader import ViewLoader, check_views
+from contrast3d.data.presets import preset
+from contrast3d.data.shapes import ShapeSet
+from contrast3d.data.transforms import Transform
+from contrast3d.engine import distributed
+from contrast3d.engine.loop import Outcome, train
+from contrast3d.engine.run_dir import RunDir
+from contrast3d.engine.settings import Training
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What `fit` returns: the trained method, its encoder, the run folder (None without `out`), how it ended."""
+
+    method: nn.Module
+    folder: RunDir | None
+    outcome: Outcome
+
+    @property
+    def encoder(self) -> nn.Module:
+        """In evaluation mode."""
+        return self.method.encoder.eval()
+
+
+def load(path: str | Path, num_points: int | None = None) -> ShapeSet:
+    """Your own .npz, .npy or .h5 file of shapes; see `contrast3d.data.arrays.load_arrays` for what it holds."""
+    return load_arrays(path, num_points)
+
+
+def fit(
+    method: nn.Module, shapes: ShapeSet, *, transform: Transform | str = "objects", num_points: int | None = None,
+    batch_size: int = 64, out: str | Path | None = None, device: str = "auto", on_epoch=None, resume: bool = True,
+    quiet: bool = False, **training,
+) -> Fitted:
+    """Pre-train `method` on `shapes`; a run in `out` that did not finish goes on where it stopped.
+
+    transform: what makes the views, or the name of a preset. num_points: of each view; default half a shape's.
+    on_epoch: called as on_epoch(epochs done, method) -> numbers to log, downstream.online.OnlineProbe for one.
+    training: fields of `engine.settings.Training` (epochs, lr, weight_decay, precision, seed ...).
+
+    Under torchrun every process calls this with the same arguments.
+    """
+    settings = Training(**training)
+    ranks = distributed.setup(device)
+    try:
+        if isinstance(transform, str):
+            transform = preset(transform, num_points or max(1, shapes.num_points // 2))
+        loader = ViewLoader(shapes, transform, getattr(method, "views", 2), batch_size, settings.seed, ranks.rank,
+                            ranks.world, ranks.device)
+        check_views(loader)
+        folder = RunDir(out).create(_record(method, shapes, transform, batch_size)) if out else None
+        outcome = train(method, loader, settings, folder, device=ranks.device, resume=resume, on_epoch=on_epoch,
+                        quiet=quiet)
+    finally:
+        distributed.cleanup()
+    return Fitted(method, folder, outcome)
+
+
+def _record(method: nn.Module, shapes: ShapeSet, transform: Transform, batch_size: int) -> dict:
+    """What recipe.json holds of a run without a recipe: enough to tell one run from another."""
+    name = lambda part: f"{type(part).__module__}:{type(part).__qualname__}"  # noqa: E731
+    return {
+        "recipe": None, "method": name(method), "encoder": name(method.encoder), "data_hash": shapes.hash,
+        "transform": repr(transform), "batch_size": batch_size,
+    }
