@@ -8,9 +8,11 @@ import os
 import re
 import sys
 from dataclasses import dataclass, make_dataclass
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
 from contrast3d.errors import ConfigError, Contrast3dError
+from contrast3d.recipes.table import PROTOCOLS, suggestion
 
 USAGE = """\
 contrast3d: self-supervised learning on 3D shapes
@@ -99,23 +101,29 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     try:
         if verb not in VERBS:
-            raise UsageError(f"no verb {verb!r}{_close(verb, VERBS)}; there are: {', '.join(VERBS)}")
+            raise ConfigError(f"no verb {verb!r}{suggestion(verb, VERBS)}; there are: {', '.join(VERBS)}")
         return VERBS[verb](rest)
-    except UsageError as error:
-        return _fail(error, 2)
+    except SystemExit as stop:  # after --help, or at a second Ctrl-C
+        return int(stop.code or 0)
+    except ConfigError as error:
+        return _fail(str(error), 2)
     except Contrast3dError as error:
-        return _fail(error, 1)
+        return _fail(str(error), 1)
+    except OSError as error:
+        return _fail(f"cannot use {error.filename or 'this file'}: {error.strerror or error}", 1)
     except KeyboardInterrupt:
-        return 130
+        return _fail("interrupted; the same command begins again or goes on", 130)
 
 
-class UsageError(ConfigError):
-    """The arguments cannot be understood."""
-
-
-def _fail(error: Exception, code: int) -> int:
-    print(f"contrast3d: {error}", file=sys.stderr)
+def _fail(message: str, code: int) -> int:
+    print("contrast3d:", "; ".join(line.strip() for line in message.splitlines()), file=sys.stderr)
     return code
+
+
+def _at_home(argument: str) -> str:
+    """`~/x` and `--flag=~/x` with the home folder in place; shells expand only the first."""
+    flag, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return flag + equals + (os.path.expanduser(value) if value.startswith("~") else value)
 
 
 def _demo(arguments: list[str]) -> int:
@@ -126,7 +134,7 @@ def _demo(arguments: list[str]) -> int:
 
     outcome, table, page = demo(machine, _tell)
     if table is None:
-        return _interrupted(outcome, "contrast3d demo")
+        return _interrupted(outcome, ["demo", *arguments])
     _print(table.render())
     print(f"report: {page}")
     return 0
@@ -150,7 +158,7 @@ def _pretrain(arguments: list[str]) -> int:
 
     run, outcome = pretrain(name, options.recipe, options.machine)
     if outcome.status != "finished":
-        return _interrupted(outcome, f"contrast3d pretrain {' '.join(arguments)}")
+        return _interrupted(outcome, ["pretrain", *arguments])
     numbers = ", ".join(f"{k} {v:.4g}" for k, v in outcome.metrics.items() if k != "lr")
     print(f"finished: {outcome.epochs} epochs in {outcome.seconds:.0f} s; {numbers}")
     print(f"run: {run.path}\nnext: contrast3d evaluate linear {run.path}   contrast3d report {run.path}")
@@ -158,15 +166,14 @@ def _pretrain(arguments: list[str]) -> int:
 
 
 def _evaluate(arguments: list[str]) -> int:
-    protocols = (
-        "protocols:\n  linear          converged multinomial logistic regression on frozen features\n"
-        "  svm             linear one-vs-rest SVM on frozen features\n"
-        "  knn             cosine nearest neighbours of frozen features\n"
-        "  linear-report   the probe of the SimCLR report, its defects included"
-    )
+    protocols = "protocols:\n" + "\n".join(f"  {name:15s} {what}" for name, what in PROTOCOLS.items())
     usage = "contrast3d evaluate PROTOCOL RUN [--field value ...]"
     explained = f"{protocols}\n\n{_help_of(EvaluateOptions, 'evaluate PROTOCOL RUN')}"
     protocol, rest = _positional(arguments, usage, explained)
+    if protocol not in PROTOCOLS:
+        raise ConfigError(
+            f"no protocol {protocol!r}{suggestion(protocol, PROTOCOLS)}; there are: {', '.join(PROTOCOLS)}"
+        )
     folder, rest = _positional(rest, usage, protocols)
     options = _parse(EvaluateOptions, rest, "evaluate PROTOCOL RUN", "What the frozen encoder of a run knows.")
     from contrast3d.recipes.evaluate import evaluate
@@ -205,16 +212,17 @@ def _data(arguments: list[str]) -> int:
     usage = "contrast3d data list\n       contrast3d data check NAME [--data-root FOLDER]"
     action, rest = _positional(arguments, usage, "list prints the data sets; check says what is missing of one.")
     from contrast3d.data import catalog
+    from contrast3d.recipes import datasets
 
     if action == "list":
         _parse(NoOptions, rest, "data list", "The data sets there are.")
         print(catalog.table())
         return 0
     if action != "check":
-        raise UsageError(f"no action {action!r}{_close(action, ('list', 'check'))}; there are: list, check")
+        raise ConfigError(f"no action {action!r}{suggestion(action, ('list', 'check'))}; there are: list, check")
     name, rest = _positional(rest, usage, "NAME is one of `contrast3d data list`.")
     options = _parse(DataOptions, rest, "data check NAME", "What is missing of a data set, and how it must look.")
-    problems = catalog.check(name, options.data_root)
+    problems = datasets.find(name).problems(options.data_root)
     print(catalog.describe(name))
     for problem in problems:
         print(f"- {problem}")
@@ -248,7 +256,7 @@ def _positional(arguments: list[str], usage: str, more: str) -> tuple[str, list[
         print(f"usage: {usage}\n\n{more}")
         raise SystemExit(0)
     if not arguments or arguments[0].startswith("-"):
-        raise UsageError(f"an argument is missing. usage: {' '.join(usage.split())}")
+        raise ConfigError(f"an argument is missing. usage: {' '.join(usage.split())}")
     return arguments[0], arguments[1:]
 
 
@@ -266,12 +274,20 @@ def _parse(options: type, arguments: list[str], verb: str, description: str):
     except SystemExit as stop:
         if not stop.code:
             raise
-        words = re.sub(r"[^\x20-\x7e]+|\s+", " ", said.getvalue())
-        raise UsageError(f"{verb}: {' '.join(words.split())}") from None
+        raise ConfigError(f"{verb}: {_in_one_line(said.getvalue())}; see contrast3d {verb} --help") from None
     if unknown:
-        flags = [line.split()[0] for line in _help_of(options, verb).splitlines() if line.strip().startswith("--")]
-        raise UsageError(f"{verb}: no option {unknown[0]}{_close(unknown[0], flags)}; see contrast3d {verb} --help")
+        word = unknown[0].partition("=")[0]
+        near = suggestion(word, re.findall(r"(?<![\w-])--[a-z][\w-]*", _help_of(options, verb)))
+        raise ConfigError(f"{verb}: no option {word}{near}; see contrast3d {verb} --help")
     return parsed
+
+
+def _in_one_line(box: str) -> str:
+    """The message in tyro's box and how the flag is written; without title, rules and border."""
+    lines = [re.sub(r"[^\x20-\x7e]|^[|+ -]*$", "", line.strip(" |│")).strip() for line in box.splitlines()][1:]
+    message = " ".join(takewhile(bool, dropwhile(lambda line: not line, lines))).rstrip(".")
+    usage = next((line for line in lines if line.startswith("--")), "")
+    return re.sub(r"^Error parsing (?!--)[\w.]+: |^Error parsing ", "", message) + (usage and f"; expected {usage}")
 
 
 def _help_of(options: type, verb: str) -> str:
@@ -284,14 +300,8 @@ def _help_of(options: type, verb: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
 
 
-def _close(word: str, words) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(word, list(words), 1)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _interrupted(outcome, command: str) -> int:
+def _interrupted(outcome, arguments: list[str]) -> int:
+    command = shlex.join(["contrast3d", *(a for a in arguments if a != "--restart")])
     print(f"interrupted after {outcome.steps} steps; everything is saved. To go on: {command}", file=sys.stderr)
     return outcome.exit_code
 

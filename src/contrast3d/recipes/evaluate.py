@@ -19,13 +19,7 @@ from contrast3d.downstream.table import Table, budget_name
 from contrast3d.engine.distributed import pick_device
 from contrast3d.errors import ConfigError
 from contrast3d.recipes.runs import Run
-
-PROTOCOLS = {
-    "linear": "converged multinomial logistic regression on frozen features",
-    "svm": "linear one-vs-rest SVM on frozen features",
-    "knn": "cosine nearest neighbours of frozen features",
-    "linear-report": "the probe of the SimCLR report, sigmoid and training-mode batch norm included",
-}
+from contrast3d.recipes.table import PROTOCOLS, suggestion
 
 
 def evaluate(
@@ -34,18 +28,17 @@ def evaluate(
     supervised_seconds: float = 0.0, supervised_draws: int = 3, device: str = "auto",
     on_progress: Callable[[str], None] | None = None,
 ) -> Table:
-    """Run one of PROTOCOLS on the run's encoder and save one result per table cell.
+    """Run one of table.PROTOCOLS on the run's encoder and save one result per table cell.
 
     labels_per_class: columns of the table; None is all labels.
     draws: of the labels; every contestant sees the same ones.
     supervised_seconds: also train the same architecture on the labels alone for so long, with 10 labels per class
         and with all of them, on supervised_draws of the draws; 0 does not.
     """
-    if protocol not in PROTOCOLS:
-        raise ConfigError(f"no protocol {protocol!r}; there are: {', '.join(PROTOCOLS)}")
+    _check(protocol, labels_per_class, draws, seed, supervised_seconds)
     recipe, target = run.recipe, pick_device(device)
-    data = recipe.shapes("train", data_root), recipe.shapes("test", data_root)
     encoder = run.encoder().to(target)
+    data = recipe.shapes("train", data_root), recipe.shapes("test", data_root)
     if protocol == "linear-report":
         table = _report_table(run, encoder, data, draws, seed)
     else:
@@ -53,11 +46,28 @@ def evaluate(
         if supervised_seconds:
             supervised = supervised_baseline(recipe, supervised_seconds, target, min(draws, supervised_draws))
         table = label_efficiency(
-            protocol, encoder, data, name=run.title, labels_per_class=labels_per_class, draws=draws, seed=seed,
+            protocol, encoder, data, name=run.title, labels_per_class=tuple(dict.fromkeys(labels_per_class)),
+            draws=draws, seed=seed,
             make_untrained=recipe.make_encoder, supervised=supervised, on_progress=on_progress,
         )
     save(table, protocol, run, target)
     return table
+
+
+def _check(
+    protocol: str, labels_per_class: Sequence[int | None], draws: int, seed: int, supervised_seconds: float
+) -> None:
+    if protocol not in PROTOCOLS:
+        raise ConfigError(
+            f"no protocol {protocol!r}{suggestion(protocol, PROTOCOLS)}; there are: {', '.join(PROTOCOLS)}"
+        )
+    if not labels_per_class or any(n is not None and n < 1 for n in labels_per_class):
+        raise ConfigError(f"labels per class {tuple(labels_per_class)}; expected numbers of at least 1, or all")
+    if draws < 1 or seed < 0 or supervised_seconds < 0:
+        raise ConfigError(
+            f"draws = {draws}, seed = {seed}, supervised_seconds = {supervised_seconds:g}; "
+            "expected at least 1 draw, and neither of the others below 0"
+        )
 
 
 def supervised_baseline(recipe, seconds: float, device: torch.device, draws: int) -> Supervised:

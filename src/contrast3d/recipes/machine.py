@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from contrast3d.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -27,6 +29,10 @@ class Machine:
     threads: int = 0
     quiet: bool = False
     tensorboard: bool = False
+
+    def __post_init__(self):
+        if self.threads < 0:
+            raise ConfigError(f"threads = {self.threads}; expected a number of threads, or 0 for all")
 
     def set_threads(self) -> None:
         if self.threads:

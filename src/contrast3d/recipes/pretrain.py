@@ -11,6 +11,7 @@ from contrast3d.downstream.splits import folds
 from contrast3d.engine import distributed
 from contrast3d.engine.loop import Outcome, train
 from contrast3d.engine.run_dir import RunDir
+from contrast3d.engine.schedule import Plan
 from contrast3d.recipes.machine import Machine
 from contrast3d.recipes.runs import Run, record
 from contrast3d.recipes.simclr import SimCLRRecipe
@@ -25,21 +26,29 @@ def pretrain(name: str, recipe: SimCLRRecipe, machine: Machine | None = None) ->
     machine.set_threads()
     ranks = distributed.setup(machine.device)
     try:
-        shapes = recipe.pretraining_shapes(machine.data_root)
-        folder = RunDir(machine.out or Path("runs") / name)
-        if machine.restart:
-            folder.restart()
+        loader = recipe.make_loader(recipe.pretraining_shapes(machine.data_root), ranks)
+        method, probe = recipe.make_method(), online_probe(recipe, machine.data_root)
+        Plan(recipe.training(), len(loader))
+        folder = RunDir(machine.out or Path("runs") / name)  # only now: what cannot work leaves no folder behind
+        if machine.restart and ranks.rank == 0:
+            _forget(folder)
         folder.create(record(name, recipe))
-        loader = recipe.make_loader(shapes, ranks)
         if not recipe.identical_views and ranks.rank == 0:
             check_views(loader)
         outcome = train(
-            recipe.make_method(), loader, recipe.training(), folder, device=ranks.device,
-            on_epoch=online_probe(recipe, machine.data_root), quiet=machine.quiet, tensorboard=machine.tensorboard,
+            method, loader, recipe.training(), folder, device=ranks.device, on_epoch=probe, quiet=machine.quiet,
+            tensorboard=machine.tensorboard,
         )
     finally:
         distributed.cleanup()
     return Run(folder, name, recipe), outcome
+
+
+def _forget(folder: RunDir) -> None:
+    """Remove everything of a former run, its recipe and results included."""
+    folder.restart()
+    for path in (folder.path / "recipe.json", folder.path / "report.html", *folder.path.glob("results/*.json")):
+        path.unlink(missing_ok=True)
 
 
 def online_probe(recipe: SimCLRRecipe, data_root: Path) -> OnlineProbe:

@@ -59,7 +59,7 @@ def load_run(path: str | Path) -> Run:
     written = folder.recipe
     try:
         name, fields = written["recipe"], dict(written["fields"])
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         raise DataError(
             str(folder.path / "recipe.json"), "no recipe and fields", "what `contrast3d pretrain` writes"
         ) from None
@@ -69,4 +69,8 @@ def load_run(path: str | Path) -> Run:
         raise ConfigError(f"{folder.path}/recipe.json holds unknown fields ({', '.join(sorted(unknown))}): "
                           "it was written by another version of contrast3d")
     values = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+    for key, value in values.items():
+        expected = type(getattr(default, key))
+        if type(value) is not expected and not (expected is float and type(value) is int):
+            raise DataError(str(folder.path / "recipe.json"), f"{key} is {value!r}", f"of type {expected.__name__}")
     return Run(folder, name, dataclasses.replace(default, **values))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from contrast3d.errors import ConfigError
+from contrast3d.recipes import datasets
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from contrast3d.engine.distributed import Ranks
     from contrast3d.engine.settings import Training
 
+LEAST = {  # what each field has to be at least; of tuples, each number
+    "shape_points": 2, "num_points": 2, "embed_dim": 1, "layers": 1, "strides": 1, "k": 1, "projection_dim": 1,
+    "hidden_dim": 1, "batch_size": 2, "probe_every": 1, "holdout": 0,
+}
+
 
 @dataclass(frozen=True)
 class SimCLRRecipe:
@@ -24,7 +30,7 @@ class SimCLRRecipe:
 
     Attributes:
         dataset: a name that `contrast3d data list` knows, or the path of your own .npz or .h5 file.
-        extra_datasets: further sets whose training shapes join the pre-training, without labels.
+        extra_datasets: further sets or files; all shapes they have join the pre-training, without labels.
         categories: of ShapeNetPart, the classes to keep; none keeps all.
         up: of ShapeNetPart, stored with y up: z turns it as all other sets are, y leaves it as the report had it.
         holdout: 0 tests on the official test split; n holds every n-th part of the training split out as the test.
@@ -94,6 +100,30 @@ class SimCLRRecipe:
     checkpoint_seconds: float = 60.0
     seed: int = 0
 
+    def __post_init__(self):
+        for field, least in LEAST.items():
+            value = getattr(self, field)
+            if min(value if isinstance(value, tuple) else (value,), default=least) < least:
+                raise ConfigError(f"{field} = {value!r}; expected at least {least}")
+        if not self.layers:
+            raise ConfigError("layers = (); expected at least one width")
+        if self.holdout == 1:
+            raise ConfigError("holdout = 1; expected 0, or at least 2 parts of which one is held out")
+        if not self.temperature > 0:
+            raise ConfigError(f"temperature = {self.temperature}; expected a positive number")
+        self._check_neighbors()
+        self.training()  # checks its own fields
+
+    def _check_neighbors(self) -> None:
+        fewest, strides = min(self.num_points, self.shape_points), self.strides if self.encoder == "dgcnn" else ()
+        for stride in strides[:-1]:
+            fewest = max(1, fewest // stride)
+        if self.encoder != "pointnet" and self.k > fewest:
+            raise ConfigError(
+                f"k = {self.k} neighbours, but num_points = {self.num_points}, shape_points = {self.shape_points} "
+                f"and strides = {strides} leave clouds of {fewest} points"
+            )
+
     def make_encoder(self, seed: int | None = None) -> nn.Module:
         """The encoder with fresh weights; the same seed gives the same weights."""
         import torch
@@ -121,13 +151,11 @@ class SimCLRRecipe:
             return SimCLR(encoder, self.projection_dim, self.hidden_dim, self.temperature, self.head_norm)
 
     def shapes(self, split: Literal["train", "test"], data_root: Path) -> ShapeSet:
-        """The shapes of a split; with `holdout`, parts of the training split."""
+        """The shapes of a split; with `holdout`, parts of the training split; of a file, four fifths and one."""
         from contrast3d.downstream.splits import folds
 
-        if not self.holdout and not self._is_file:
-            return self._read(self.dataset, split, data_root)
-        whole = self._read(self.dataset, "all" if self._is_file else "train", data_root)
-        if whole.labels is None:
+        whole = self._read(self.dataset, "train" if self.holdout else split, data_root)
+        if whole.labels is None or not (self.holdout or datasets.is_file(self.dataset)):
             return whole
         train, test = folds(whole.labels, whole.groups, self.holdout or 5, seed=0)[0]
         rows = train if split == "train" else test
@@ -140,29 +168,15 @@ class SimCLRRecipe:
         from contrast3d.data.shapes import ShapeSet
 
         own = self.shapes("train", data_root)
-        others = [self._read(name, "all", data_root) for name in self.extra_datasets]
+        others = [self._read(name, datasets.widest_split(name), data_root) for name in self.extra_datasets]
         if not others:
             return own
         sets = [own, *others]
         return ShapeSet(torch.cat([s.points for s in sets]), title=" + ".join(s.title for s in sets))
 
-    @property
-    def _is_file(self) -> bool:
-        return Path(self.dataset).suffix in (".npz", ".npy", ".h5", ".hdf5")
-
     def _read(self, dataset: str, split: str, data_root: Path) -> ShapeSet:
-        from contrast3d.data import catalog
-        from contrast3d.data.arrays import load_arrays
-        from contrast3d.data.shapenetpart import ShapeNetPart
-
-        if self._is_file and dataset == self.dataset:
-            return load_arrays(dataset, self.shape_points)
-        known = catalog.find(dataset)
-        if split not in known.splits:
-            raise ConfigError(f"{known.name} has no {split} split, only {', '.join(known.splits)}")
-        if known.name == "ShapeNetPart":
-            return ShapeNetPart(split, data_root, self.shape_points, categories=self.categories or None, up=self.up)
-        return known.read(split, data_root, self.shape_points)
+        parts = {"categories": self.categories or None, "up": self.up}
+        return datasets.read(dataset, split, data_root, self.shape_points, {"ShapeNetPart": parts})
 
     def make_loader(self, shapes: ShapeSet, ranks: Ranks) -> ViewLoader:
         """Pairs of views of `shapes`, for this process."""

@@ -1,8 +1,9 @@
-"""The recipes by name. Adding one: write its file, then add its line here."""
+"""The recipes and protocols by name. Adding a recipe: write its file, then add its line here."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 
 from contrast3d.errors import ConfigError
 
@@ -11,6 +12,15 @@ RECIPES = {
     "simclr-modelnet40": "simclr_modelnet40",
     "simclr-shapenetpart-faithful": "simclr_shapenetpart_faithful",
     "simclr-shapenetpart-corrected": "simclr_shapenetpart_corrected",
+}
+
+
+# What `evaluate` offers, here so that the command line can explain it without loading anything.
+PROTOCOLS = {
+    "linear": "converged multinomial logistic regression on frozen features",
+    "svm": "linear one-vs-rest SVM on frozen features",
+    "knn": "cosine nearest neighbours of frozen features",
+    "linear-report": "the probe of the SimCLR report, sigmoid and training-mode batch norm included",
 }
 
 
@@ -29,11 +39,15 @@ def summary(name: str) -> str:
     return documentation(name).split("\n")[0].rstrip(".")
 
 
+def suggestion(word: str, words: Iterable[str]) -> str:
+    """"; did you mean NEAREST?", or nothing where no word is near."""
+    import difflib
+
+    near = difflib.get_close_matches(word, list(words), 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 def _module(name: str):
     if name not in RECIPES:
-        import difflib
-
-        close = difflib.get_close_matches(name, RECIPES, 1)
-        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(RECIPES)}"
-        raise ConfigError(f"no recipe {name!r}; {hint}")
+        raise ConfigError(f"no recipe {name!r}{suggestion(name, RECIPES)}; there are: {', '.join(RECIPES)}")
     return importlib.import_module(f"contrast3d.recipes.{RECIPES[name]}")
