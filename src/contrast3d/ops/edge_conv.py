@@ -79,15 +79,15 @@ class _EdgeConv(torch.autograd.Function):
         scale = weight * inv_std
         shift = bias - stats.mean * scale
         out = affine_activation(center, best, scale, shift, slope)
-        ctx.save_for_backward(center, neighbor, index, weight, inv_std, out, arg)
+        ctx.save_for_backward(center, neighbor, index, weight, inv_std, out, best, arg)
         ctx.stats, ctx.slope = stats, slope
         ctx.mark_non_differentiable(stats.mean, stats.var)
         return out, stats.mean, stats.var, stats.edges
 
     @staticmethod
     def backward(ctx, grad, *_):
-        center, neighbor, index, weight, inv_std, out, arg = ctx.saved_tensors
-        parts = _selected(grad.contiguous(), out, arg, ctx.slope, center, neighbor)
+        center, neighbor, index, weight, inv_std, out, best, arg = ctx.saved_tensors
+        parts = _selected(grad.contiguous(), out, best, arg, ctx.slope, center, neighbor.shape[1])
         grads = edge_norm_backward(center, neighbor, index, *parts, weight, inv_std, ctx.stats, ctx.training)
         return grads[0], grads[1], None, grads[2], grads[3], None, None, None, None
 
@@ -142,18 +142,18 @@ def affine_activation(center, best, scale, shift, slope: float) -> Tensor:
     return torch.nn.functional.leaky_relu(scale * (center + best) + shift, slope)
 
 
-def _selected(grad, out, arg, slope: float, center, neighbor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _selected(grad, out, best, arg, slope: float, center, points: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """-> dL/dy of the winning edges, summed over i's and over j's edges; its sum and its sum times e, (C,)."""
     if grad.device.type == "cpu":
-        center_part, neighbor_part = torch.empty_like(grad), torch.zeros_like(neighbor)
+        center_part, neighbor_part = torch.empty_like(grad), grad.new_zeros(len(grad), points, grad.shape[2])
         sums = torch.zeros(2, len(grad), grad.shape[2], dtype=torch.float64)
         run(kernels.edge_conv_selected, len(grad), grad.numpy(), out.detach().numpy(), arg.numpy(),
-            scalar(slope, grad), center.detach().numpy(), neighbor.detach().numpy(), center_part.numpy(),
+            scalar(slope, grad), center.detach().numpy(), best.numpy(), center_part.numpy(),
             neighbor_part.numpy(), sums[0].numpy(), sums[1].numpy())
         return center_part, neighbor_part, *sums.sum(1).to(grad.dtype)
     center_part = torch.where(out > 0, grad, slope * grad)
-    neighbor_part = graph.scatter_by_arg(center_part, arg, neighbor.shape[1])
-    return center_part, neighbor_part, *part_sums(center, neighbor, center_part, neighbor_part)
+    neighbor_part = graph.scatter_by_arg(center_part, arg, points)
+    return center_part, neighbor_part, center_part.sum((0, 1)), (center_part * (center + best)).sum((0, 1))
 
 
 def part_sums(center, neighbor, center_part, neighbor_part) -> tuple[Tensor, Tensor]:

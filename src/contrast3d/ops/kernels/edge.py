@@ -124,25 +124,24 @@ def affine_activation(center, best, scale, shift, slope, out, start, stop):
 
 
 @kernel
-def edge_conv_selected(grad, out, arg, slope, center, neighbor, center_part, neighbor_part, bias_grad, dot,
-                       start, stop):
-    """Back through maximum and activation, to the edges that won: y = scale * (center_i + neighbor_j) + shift.
+def edge_conv_selected(grad, out, arg, slope, center, best, center_part, neighbor_part, bias_grad, dot, start, stop):
+    """Back through maximum and activation, to the edges that won: y = scale * (center_i + best_i) + shift.
 
     center_part[b, i], neighbor_part[b, j]: dL/dy summed over the edges of i and of j (the latter added to zeros).
-    bias_grad[b], dot[b]: float64 sums over the cloud of dL/dy and of dL/dy * (center_i + neighbor_j).
+    bias_grad[b], dot[b]: float64 sums over the cloud of dL/dy and of dL/dy * (center_i + best_i).
     """
     n, channels = grad.shape[1], grad.shape[2]
     for b in range(start, stop):
+        sum_g, sum_ge, onto = bias_grad[b], dot[b], neighbor_part[b]
         for i in range(n):
+            x, y, e, m, g = grad[b, i], out[b, i], center[b, i], best[b, i], center_part[b, i]
             for c in range(channels):
-                g = grad[b, i, c]
-                if not out[b, i, c] > 0:
-                    g *= slope
-                j = arg[b, i, c]
-                center_part[b, i, c] = g
-                neighbor_part[b, j, c] += g
-                bias_grad[b, c] += g
-                dot[b, c] += g * (center[b, i, c] + neighbor[b, j, c])
+                g[c] = x[c] if y[c] > 0 else slope * x[c]
+                sum_g[c] += g[c]
+                sum_ge[c] += g[c] * (e[c] + m[c])
+            at = arg[b, i]
+            for c in range(channels):
+                onto[at[c], c] += g[c]
 
 
 @kernel
