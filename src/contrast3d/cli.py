@@ -12,7 +12,7 @@ from itertools import dropwhile, takewhile
 from pathlib import Path
 
 from contrast3d.errors import ConfigError, Contrast3dError
-from contrast3d.recipes.table import PROTOCOLS, suggestion
+from contrast3d.recipes.table import PROTOCOLS, check_protocol, suggestion
 
 USAGE = """\
 contrast3d: self-supervised learning on 3D shapes
@@ -86,10 +86,13 @@ class NoOptions:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 1 for an error, 2 for wrong arguments, 130 for Ctrl-C."""
+    """Run the command line; returns the exit code.
+
+    0: done. 1: data, files or runs are not as they should be. 2: the arguments cannot work. 130: Ctrl-C.
+    """
     # Before torch is loaded: OpenMP threads that wait for work by spinning take the core our kernels need.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = [_at_home(a) for a in (sys.argv[1:] if arguments is None else arguments)]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0
@@ -170,10 +173,7 @@ def _evaluate(arguments: list[str]) -> int:
     usage = "contrast3d evaluate PROTOCOL RUN [--field value ...]"
     explained = f"{protocols}\n\n{_help_of(EvaluateOptions, 'evaluate PROTOCOL RUN')}"
     protocol, rest = _positional(arguments, usage, explained)
-    if protocol not in PROTOCOLS:
-        raise ConfigError(
-            f"no protocol {protocol!r}{suggestion(protocol, PROTOCOLS)}; there are: {', '.join(PROTOCOLS)}"
-        )
+    check_protocol(protocol)
     folder, rest = _positional(rest, usage, protocols)
     options = _parse(EvaluateOptions, rest, "evaluate PROTOCOL RUN", "What the frozen encoder of a run knows.")
     from contrast3d.recipes.evaluate import evaluate

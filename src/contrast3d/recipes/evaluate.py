@@ -19,7 +19,7 @@ from contrast3d.downstream.table import Table, budget_name
 from contrast3d.engine.distributed import pick_device
 from contrast3d.errors import ConfigError
 from contrast3d.recipes.runs import Run
-from contrast3d.recipes.table import PROTOCOLS, suggestion
+from contrast3d.recipes.table import check_protocol
 
 
 def evaluate(
@@ -57,10 +57,7 @@ def evaluate(
 def _check(
     protocol: str, labels_per_class: Sequence[int | None], draws: int, seed: int, supervised_seconds: float
 ) -> None:
-    if protocol not in PROTOCOLS:
-        raise ConfigError(
-            f"no protocol {protocol!r}{suggestion(protocol, PROTOCOLS)}; there are: {', '.join(PROTOCOLS)}"
-        )
+    check_protocol(protocol)
     if not labels_per_class or any(n is not None and n < 1 for n in labels_per_class):
         raise ConfigError(f"labels per class {tuple(labels_per_class)}; expected numbers of at least 1, or all")
     if draws < 1 or seed < 0 or supervised_seconds < 0:

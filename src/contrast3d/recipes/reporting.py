@@ -71,7 +71,8 @@ def view_pairs(recipe: SimCLRRecipe, shapes: ShapeSet, count: int = VIEW_PAIRS) 
 
 def _each(view) -> tuple[list[np.ndarray], list[np.ndarray]]:
     lengths = view.lengths.tolist()
-    return [[t.numpy() for t in values.split(lengths)] for values in (view.points, view.indices)]
+    points, indices = ([t.numpy() for t in values.split(lengths)] for values in (view.points, view.indices))
+    return points, indices
 
 
 def _caption(shapes: ShapeSet, row: int) -> str:

@@ -39,6 +39,12 @@ def summary(name: str) -> str:
     return documentation(name).split("\n")[0].rstrip(".")
 
 
+def check_protocol(name: str) -> None:
+    """A ConfigError, with the nearest name, where PROTOCOLS has no such name."""
+    if name not in PROTOCOLS:
+        raise ConfigError(f"no protocol {name!r}{suggestion(name, PROTOCOLS)}; there are: {', '.join(PROTOCOLS)}")
+
+
 def suggestion(word: str, words: Iterable[str]) -> str:
     """"; did you mean NEAREST?", or nothing where no word is near."""
     import difflib
