@@ -156,6 +156,7 @@ def compare(case: Case) -> dict[str, float | None]:
 def measure(case: Case, ceilings: Mapping[int, Ceiling], rounds: int) -> list[dict]:
     """One row per number of threads, after the results have been compared; that also compiles the kernels."""
     differences = compare(case)
+    gc.collect()
     rows = []
     for threads, ceiling in ceilings.items():
         torch.set_num_threads(threads)
@@ -201,7 +202,6 @@ def _times(run: Callable[[], object], rounds: int) -> list[float]:
     """Wall seconds of each call, the release of its result included."""
     times = []
     for _ in range(rounds):
-        gc.collect()
         time.sleep(SETTLE_S)
         start = time.perf_counter()
         run()
@@ -214,7 +214,6 @@ def peak_growth_mb(run: Callable[[], object]) -> float | None:
 
     None where the system does not keep one that can be reset (all but Linux).
     """
-    gc.collect()
     try:
         ctypes.CDLL(None).malloc_trim(0)  # else what earlier work freed would be used again, unseen
         Path("/proc/self/clear_refs").write_text("5")  # the mark falls to what is resident now
