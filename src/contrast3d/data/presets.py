@@ -11,6 +11,7 @@ from contrast3d.data.transforms import (
     RotateSmall,
     RotateSO3,
     Scale,
+    ScaleAxes,
     Shear,
     Shift,
     Transform,
@@ -49,6 +50,24 @@ def objects(num_points: int, *rotations: Transform) -> Compose:
     ))
 
 
+def objects_strong(num_points: int) -> Compose:
+    """`objects` with bigger pieces missing, each axis scaled on its own, mirrored and slightly tilted.
+
+    For sets whose classes span many proportions: a plate of 1 x 4 studs and one of 2 x 8 are both plates.
+    """
+    return Compose((
+        OneOf((Crop((0.55, 0.95)), Cutout((0.05, 0.4)))),
+        Resample(num_points),
+        ScaleAxes(1 / 1.4, 1.4),
+        Flip(0, 0.5),
+        Flip(1, 0.5),
+        RotateSmall(10.0),
+        Shear(0.1),
+        Shift(0.03),
+        Jitter(0.01),
+    ))
+
+
 def objects_rotate_up(num_points: int) -> Compose:
     """`objects` under any rotation about the up axis, for shapes whose heading means nothing."""
     return objects(num_points, Rotate("up"))
@@ -71,6 +90,7 @@ def none(num_points: int) -> Compose:
 
 PRESETS = {
     "objects": objects,
+    "objects-strong": objects_strong,
     "objects-rotate-up": objects_rotate_up,
     "objects-so3": objects_so3,
     "partial": partial,

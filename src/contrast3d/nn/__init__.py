@@ -3,6 +3,7 @@
 from contrast3d.nn.dgcnn import DGCNN
 from contrast3d.nn.edge_conv import EdgeConv
 from contrast3d.nn.heads import projector
+from contrast3d.nn.partwise import Partwise
 from contrast3d.nn.pointnet import PointNet
 
-__all__ = ["DGCNN", "EdgeConv", "PointNet", "projector"]
+__all__ = ["DGCNN", "EdgeConv", "Partwise", "PointNet", "projector"]

@@ -37,7 +37,7 @@ def evaluate(
     """
     _check(protocol, labels_per_class, draws, seed, supervised_seconds)
     recipe, target = run.recipe, pick_device(device)
-    encoder = run.encoder().to(target)
+    encoder = run.reader().to(target)
     data = recipe.shapes("train", data_root), recipe.shapes("test", data_root)
     if protocol == "linear-report":
         table = _report_table(run, encoder, data, draws, seed)
@@ -48,7 +48,7 @@ def evaluate(
         table = label_efficiency(
             protocol, encoder, data, name=run.title, labels_per_class=tuple(dict.fromkeys(labels_per_class)),
             draws=draws, seed=seed,
-            make_untrained=recipe.make_encoder, supervised=supervised, on_progress=on_progress,
+            make_untrained=recipe.make_reader, supervised=supervised, on_progress=on_progress,
         )
     save(table, protocol, run, target)
     return table
@@ -72,7 +72,7 @@ def supervised_baseline(recipe, seconds: float, device: torch.device, draws: int
     transform = preset(recipe.augmentation, recipe.num_points)
 
     def fit(train: ShapeSet, test: ShapeSet, seed: int) -> Prediction:
-        return fit_classifier(recipe.make_encoder, train, test, transform, seconds=seconds, seed=seed, device=device)
+        return fit_classifier(recipe.make_reader, train, test, transform, seconds=seconds, seed=seed, device=device)
 
     return Supervised(fit, draws=draws)
 
@@ -84,7 +84,7 @@ def _report_table(run: Run, encoder, data, draws: int, seed: int) -> Table:
                   f"{train.hash}-{test.hash}", test.labels, train.classes)
     table.add(MAJORITY, None, baselines.majority(train.labels, test.labels))
     for s in seeds:
-        table.add(UNTRAINED, None, report_probe(run.recipe.make_encoder(s), train, test, seed=s))
+        table.add(UNTRAINED, None, report_probe(run.recipe.make_reader(s), train, test, seed=s))
         table.add(run.title, None, report_probe(encoder, train, test, seed=s))
     return table
 

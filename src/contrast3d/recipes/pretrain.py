@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from contrast3d.data.loader import check_views
@@ -54,6 +55,7 @@ def _forget(folder: RunDir) -> None:
 def online_probe(recipe: SimCLRRecipe, data_root: Path) -> OnlineProbe:
     """kNN accuracy and health numbers on folds of the training split; the test split stays unseen."""
     shapes = recipe.shapes("train", data_root)
+    shapes = replace(shapes, points=shapes.points[:, : recipe.num_points])  # the density of the views
     train_part, val_part = _halves(shapes)
     return OnlineProbe(train_part, val_part, every=recipe.probe_every)
 

@@ -27,7 +27,7 @@ def report(run: Run, data_root: Path = Path("data"), path: Path | None = None) -
     """Write report.html of a run; what the run has not measured yet is left out of the page."""
     recipe = run.recipe
     test = recipe.shapes("test", data_root)
-    features = extract(run.encoder(), test)
+    features = extract(run.reader(), test)
     results = run.folder.results()
     return write_report(
         path or run.path / "report.html",

@@ -10,6 +10,7 @@ from torch import nn
 
 from contrast3d.engine.run_dir import RunDir
 from contrast3d.errors import ConfigError, DataError
+from contrast3d.nn.partwise import Partwise
 from contrast3d.recipes import table
 from contrast3d.recipes.simclr import SimCLRRecipe
 
@@ -33,6 +34,10 @@ class Run:
     def title(self) -> str:
         """What tables call the run."""
         return self.path.name
+
+    def reader(self) -> nn.Module:
+        """The trained encoder as probes read it: whole shapes, in parts of the density of its views."""
+        return Partwise(self.encoder(), self.recipe.num_points).eval()
 
     def encoder(self) -> nn.Module:
         """The encoder as its last checkpoint left it; a DataError where the weights do not fit the recipe."""

@@ -36,7 +36,7 @@ class SimCLRRecipe:
         holdout: 0 tests on the official test split; n holds every n-th part of the training split out as the test.
         shape_points: points per shape, as the probes see it.
         num_points: points per view, drawn anew each time.
-        augmentation: a preset: objects, objects-rotate-up, objects-so3, partial, report, none.
+        augmentation: a preset: objects, objects-strong, objects-rotate-up, objects-so3, partial, report, none.
         shared_draws: one draw per batch instead of per sample (defect 2 of the report).
         identical_views: both views are the same cloud (defect 1 of the report).
         encoder: dgcnn, dgcnn-report (the report's own), or pointnet.
@@ -139,6 +139,12 @@ class SimCLRRecipe:
                 return DGCNN.report(self.k)
             layers = tuple((width,) for width in self.layers)
             return DGCNN(self.embed_dim, layers, self.k, self.dynamic, strides=self.strides or None)
+
+    def make_reader(self, seed: int | None = None) -> nn.Module:
+        """A fresh encoder as probes read it: whole shapes, in parts of the density that training shows."""
+        from contrast3d.nn.partwise import Partwise
+
+        return Partwise(self.make_encoder(seed), self.num_points)
 
     def make_method(self) -> nn.Module:
         import torch
