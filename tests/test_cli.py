@@ -22,8 +22,8 @@ from contrast3d.recipes.table import PROTOCOLS, RECIPES
 RECIPE = "simclr-ldraw40"
 TINY = [
     "--num-points", "16", "--shape-points", "24", "--layers", "8", "--strides", "--k", "4", "--embed-dim", "8",
-    "--hidden-dim", "8", "--projection-dim", "4", "--extra-datasets", "--batch-size", "8", "--epochs", "1", "--quiet",
-    "--out", "run",
+    "--hidden-dim", "8", "--projection-dim", "4", "--extra-datasets", "--batch-size", "8", "--epochs", "1",
+    "--lr", "0.01", "--quiet", "--out", "run",
 ]
 
 
@@ -324,7 +324,7 @@ def test_pretrain_again_finds_the_run_finished(capsys, trained, files):
 def test_resume_with_other_values_names_them(fails, run, files):
     arguments = ["pretrain", RECIPE, "--dataset", str(files / "good.npz"), *TINY[:-1], str(run)]
     said = fails(2, *arguments, "--lr", "0.5", "--k", "3")
-    assert "fields.k is 4 there, 3 here; fields.lr is 0.002 there, 0.5 here" in said
+    assert "fields.k is 4 there, 3 here; fields.lr is 0.01 there, 0.5 here" in said
 
 
 def test_restart_takes_other_values(run, files):

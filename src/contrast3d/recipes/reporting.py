@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -103,17 +104,17 @@ def command_of(run: Run) -> str:
     from contrast3d.recipes.table import find
 
     default = find(run.name)
-    flags = []
+    words = ["contrast3d", "pretrain", run.name]
     for field in dataclasses.fields(default):
         value = getattr(run.recipe, field.name)
         if value == getattr(default, field.name):
             continue
         flag = field.name.replace("_", "-")
         if isinstance(value, bool):
-            flags.append(f"--{flag}" if value else f"--no-{flag}")
+            words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
-            flags.append(f"--{flag} " + (" ".join(map(str, value)) if isinstance(value, tuple) else str(value)))
-    return " ".join(["contrast3d pretrain", run.name, *flags])
+            words += [f"--{flag}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return shlex.join(words)
 
 
 def result_tables(results: dict[str, dict]) -> list[ResultTable]:

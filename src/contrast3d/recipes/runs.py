@@ -73,9 +73,14 @@ def load_run(path: str | Path) -> Run:
     if unknown:
         raise ConfigError(f"{folder.path}/recipe.json holds unknown fields ({', '.join(sorted(unknown))}): "
                           "it was written by another version of contrast3d")
-    values = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
-    for key, value in values.items():
-        expected = type(getattr(default, key))
-        if type(value) is not expected and not (expected is float and type(value) is int):
-            raise DataError(str(folder.path / "recipe.json"), f"{key} is {value!r}", f"of type {expected.__name__}")
+    values = {key: _as(type(getattr(default, key)), v, key, folder) for key, v in fields.items()}
     return Run(folder, name, dataclasses.replace(default, **values))
+
+
+def _as(kind: type, value, key: str, folder: RunDir):
+    """`value` of a json file in the type that the field has."""
+    if (kind, type(value)) in ((tuple, list), (float, int)):
+        return kind(value)
+    if type(value) is not kind:
+        raise DataError(str(folder.path / "recipe.json"), f"{key} is {value!r}", f"of type {kind.__name__}")
+    return value

@@ -1,0 +1,104 @@
+"""`evaluate`: protocols on a run, and the result files they leave."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import tiny
+import torch
+
+from contrast3d.errors import ConfigError
+from contrast3d.recipes import table
+from contrast3d.recipes.evaluate import evaluate, supervised_baseline
+from contrast3d.recipes.machine import Machine
+from contrast3d.recipes.pretrain import pretrain
+
+NAME = "simclr-ldraw40"
+KEYS = {
+    "recipe", "protocol", "dataset", "metric", "labels_per_class", "mean", "std", "values", "seeds",
+    "pretraining_seed", "baselines", "paper", "chosen", "commit", "data_hash", "command", "wall_s", "device",
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluate")
+    recipe = tiny.shrunk(table.find(NAME), dataset=str(tiny.write_npz(folder / "own.npz")), seed=5)
+    run, outcome = pretrain(NAME, recipe, Machine(out=folder / "run", quiet=True))
+    assert outcome.status == "finished"
+    return run
+
+
+def weights(run) -> bytes:
+    return (run.path / "encoder.safetensors").read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore:the best C")
+def test_protocols_leave_results_and_the_encoder_as_it_was(run):
+    before, told = weights(run), []
+    outcome = evaluate("linear", run, labels_per_class=(2, None), draws=2, seed=3, on_progress=told.append)
+    assert outcome.contestants == ["majority class", "training-free", "untrained encoder", "run"]
+    assert told == ["training-free", "untrained encoder", "run"]
+    assert weights(run) == before
+    results = {name: r for name, r in run.folder.results().items() if name.startswith("linear-own")}
+    assert len(results) == 4  # two numbers of labels, two metrics
+    for result in results.values():
+        assert result.keys() == KEYS
+        assert (result["recipe"], result["pretraining_seed"]) == (NAME, 5)
+        assert result["mean"] == pytest.approx(sum(result["values"]) / len(result["values"]))
+        assert set(result["baselines"]) == {"majority class", "training-free", "untrained encoder"}
+    few = next(r for r in results.values() if r["labels_per_class"] == 2 and r["metric"] == "accuracy")
+    assert few["seeds"] == [3, 4]
+    assert few["baselines"]["majority class"]["mean"] == pytest.approx(1 / 3)
+    predictions = run.folder.results()["predictions-linear"]
+    assert len(predictions["classes"]) == 12
+
+
+def test_again_gives_the_same_numbers(run):
+    first, again = (evaluate("knn", run, labels_per_class=(3,), draws=2) for _ in range(2))
+    for contestant in first.contestants:
+        assert first.cell(contestant, 3) == again.cell(contestant, 3)
+
+
+def test_repeated_numbers_of_labels_count_once(run):
+    outcome = evaluate("knn", run, labels_per_class=(2, 2, None), draws=1)
+    assert outcome.budgets == (2, None)
+    assert len(outcome.cell("run", 2).values) == 1
+
+
+def test_linear_report_stands_beside_its_own_baselines(run):
+    before = weights(run)
+    outcome = evaluate("linear-report", run, draws=2)
+    assert outcome.contestants == ["majority class", "untrained encoder", "run"]
+    assert len(outcome.cell("run", None).values) == 2
+    assert weights(run) == before
+    path = next(run.path.glob("results/linear-report-*-all.json"))
+    assert json.loads(path.read_text())["protocol"] == "linear-report probe"
+
+
+def test_the_supervised_contestant(run):
+    outcome = evaluate("knn", run, labels_per_class=(2, 10), draws=2, supervised_seconds=0.05, supervised_draws=1)
+    assert outcome.cell("supervised", 2) is None
+    assert len(outcome.cell("supervised", 10).values) == 1
+    contestant = supervised_baseline(run.recipe, 0.05, torch.device("cpu"), draws=1)
+    train, test = (run.recipe.shapes(split, run.path) for split in ("train", "test"))
+    assert contestant.fit(train, test, 0).predictions.shape == (12,)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"protocol": "svn"}, "no protocol 'svn'; did you mean svm"),
+        ({"labels_per_class": ()}, "labels per class"),
+        ({"labels_per_class": (5, 0)}, "expected numbers of at least 1, or all"),
+        ({"draws": 0}, "draws = 0"),
+        ({"seed": -1}, "seed = -1"),
+        ({"supervised_seconds": -1.0}, "supervised_seconds = -1"),
+        ({"device": "gpu"}, "device 'gpu'"),
+    ],
+)
+def test_mistakes(run, options, told):
+    protocol = options.pop("protocol", "linear-report")
+    with pytest.raises(ConfigError, match=told):
+        evaluate(protocol, run, **options)
