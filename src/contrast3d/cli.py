@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import sys
 from dataclasses import dataclass, make_dataclass
 from itertools import dropwhile, takewhile

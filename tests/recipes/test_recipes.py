@@ -203,8 +203,7 @@ def test_pretrain_evaluate_report(story, tmp_path, capsys, monkeypatch):
     if place.is_file():
         recipe = dataclasses.replace(recipe, dataset=str(place))
 
-    words = tiny.flags(recipe, table.find(name))
-    assert cli.main(["pretrain", name, *words, *root, "--out", out, "--quiet"]) == 0
+    assert cli.main(["pretrain", name, *tiny.flags(name, recipe), *root, "--out", out, "--quiet"]) == 0
     run = load_run(out)
     assert (run.name, run.recipe) == (name, recipe)
     assert math.isfinite(run.folder.metrics()[0]["loss"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 
 import h5py
@@ -11,6 +12,9 @@ import numpy as np
 
 from contrast3d.data.modelnet_layouts import CLASSES
 from contrast3d.data.shapenetpart import CATEGORIES, PARTS, REPORT_CATEGORIES
+from contrast3d.engine.run_dir import RunDir
+from contrast3d.recipes.reporting import command_of
+from contrast3d.recipes.runs import Run
 from contrast3d.recipes.simclr import SimCLRRecipe
 
 FIELDS = {
@@ -24,14 +28,9 @@ def shrunk(recipe: SimCLRRecipe, **fields) -> SimCLRRecipe:
     return dataclasses.replace(recipe, **{**FIELDS, **fields})
 
 
-def flags(recipe: SimCLRRecipe, default: SimCLRRecipe) -> list[str]:
-    """The flags that make `recipe` of `default`."""
-    words = []
-    for field in dataclasses.fields(recipe):
-        value = getattr(recipe, field.name)
-        if value != getattr(default, field.name):
-            words += [f"--{field.name}", *map(str, value if isinstance(value, tuple) else (value,))]
-    return words
+def flags(name: str, recipe: SimCLRRecipe) -> list[str]:
+    """The flags that make `recipe` of the one called `name`."""
+    return shlex.split(command_of(Run(RunDir("anywhere"), name, recipe)))[3:]
 
 
 def clouds(labels: np.ndarray, num_points: int, seed: int = 0) -> np.ndarray:
