@@ -437,6 +437,14 @@ def test_views_of_a_recipe_and_of_a_run(capsys, run, tmp_path):
     assert capsys.readouterr().out.split() == [str(tmp_path / "views.html"), str(run / "views.html")]
 
 
+def test_ctrl_c_outside_of_training(fails, monkeypatch, run):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("contrast3d.recipes.evaluate.evaluate", interrupted)
+    assert "interrupted; the same command begins again or goes on" in fails(130, "evaluate", "linear", run)
+
+
 def test_doctor(capsys):
     assert cli.main(["doctor"]) == 0
     assert "torch" in capsys.readouterr().out
