@@ -50,7 +50,8 @@ def label_efficiency(
     data: (train, test), or a callable such as datasets.LDraw40: data("train"), data("test").
     name: what the table calls the encoder.
     draws: of the labels; draw d uses seed + d and is the same for every contestant. With all labels there is
-        nothing to draw, so features that do not vary with the seed are probed once.
+        nothing to draw, so features that do not vary with the seed are probed once, and the supervised network
+        is trained once.
     make_untrained: seed -> the same architecture with fresh weights, one per draw.
     supervised: see `Supervised`. on_progress: told in a few words what comes next.
     """
@@ -85,8 +86,8 @@ def label_efficiency(
     run(name, lambda s: tuple(extract(encoder, x, batch_size) for x in (train, test)), varies=False)
     if supervised is not None:
         tell(SUPERVISED)
-        for s in seeds[: supervised.draws]:
-            for budget in (b for b in table.budgets if b in supervised.labels_per_class):
+        for budget in (b for b in table.budgets if b in supervised.labels_per_class):
+            for s in seeds[: 1 if budget is None else supervised.draws]:
                 few = train.subset(few_labels(train.labels, budget, s))
                 table.add(SUPERVISED, budget, supervised.fit(few, test, s))
     table.wall_s = time.perf_counter() - started

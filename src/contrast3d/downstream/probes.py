@@ -22,7 +22,7 @@ from contrast3d.downstream.splits import folds
 from contrast3d.errors import ConfigError
 from contrast3d.metrics.classification import accuracy, balanced_accuracy
 
-C_GRID = tuple(10.0 ** (k / 2) for k in range(-8, 5))  # 0.0001 ... 100
+C_GRID = tuple(10.0**k for k in range(-4, 3))  # 0.0001 ... 100
 K_GRID = (1, 3, 5, 10, 20, 50)
 SELECTION_TOL, FINAL_TOL = 1e-2, 1e-4
 

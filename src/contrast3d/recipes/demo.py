@@ -15,8 +15,10 @@ from contrast3d.recipes.pretrain import pretrain
 from contrast3d.recipes.reporting import report
 
 NAME = "simclr-ldraw40"
-# The recipe of simclr_ldraw40.py at a budget of about two minutes on two cores.
-RECIPE = dataclasses.replace(simclr_ldraw40.RECIPE, epochs=6, num_points=256, probe_every=2)
+# The recipe of simclr_ldraw40.py, narrower and shorter: about half a minute of training on two cores.
+RECIPE = dataclasses.replace(
+    simclr_ldraw40.RECIPE, layers=(32, 64, 128), strides=(2, 2, 2), embed_dim=256, epochs=8, probe_every=2
+)
 
 
 def demo(machine: Machine, on_progress: Callable[[str], None]) -> tuple[Outcome, Table | None, Path | None]:
@@ -30,7 +32,7 @@ def demo(machine: Machine, on_progress: Callable[[str], None]) -> tuple[Outcome,
         return outcome, None, None
     table = evaluate(
         "linear", run, data_root=machine.data_root, device=machine.device, on_progress=on_progress,
-        supervised_seconds=outcome.seconds, supervised_draws=1,
+        supervised_seconds=outcome.seconds,
     )
     on_progress("report")
     return outcome, table, report(run, machine.data_root)

@@ -55,7 +55,8 @@ def _forget(folder: RunDir) -> None:
 def online_probe(recipe: SimCLRRecipe, data_root: Path) -> OnlineProbe:
     """kNN accuracy and health numbers on folds of the training split; the test split stays unseen."""
     shapes = recipe.shapes("train", data_root)
-    shapes = replace(shapes, points=shapes.points[:, : recipe.num_points])  # the density of the views
+    # at the density of the views
+    shapes = replace(shapes, points=shapes.points[:, : recipe.num_points], point_labels=None)
     train_part, val_part = _halves(shapes)
     return OnlineProbe(train_part, val_part, every=recipe.probe_every)
 
