@@ -45,7 +45,7 @@ def probe(
     kind: str,
     train_x: Float[Tensor, "s d"], train_y: Int[Tensor, " s"],
     test_x: Float[Tensor, "t d"], test_y: Int[Tensor, " t"],
-    groups: Int[Tensor, " s"] | None = None, seed: int = 0, num_folds: int = 5,
+    groups: Int[Tensor, " s"] | None = None, seed: int = 0, num_folds: int = 3,
 ) -> Prediction:
     """Fit a probe of the given kind on the labelled rows and score it on the test rows.
 
