@@ -15,6 +15,7 @@ from contrast3d.engine.randomness import random_state, set_random_state
 from contrast3d.engine.run_dir import RunDir, differences
 from contrast3d.engine.schedule import Plan
 from contrast3d.errors import ConfigError, DataError
+from contrast3d.ops.collective import rank
 
 # An epoch's end is saved when saves have cost less than this share of the time.
 CHEAP_SHARE = 0.05
@@ -54,8 +55,8 @@ class Checkpoints:
         self._check(state)
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if distributed.get_rank() < len(state["random"]):  # a new rank keeps its own seed
-            set_random_state(state["random"][distributed.get_rank()])
+        if rank() < len(state["random"]):  # a new rank keeps its own seed
+            set_random_state(state["random"][rank()])
         self.run.rewind(state["step"])
         self._saved_step = state["step"]
         return Position(state["step"], state["seconds"], RunningMeans(state["means"]), state["metrics"])

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import nn
 
 from contrast3d.errors import ConfigError
+from contrast3d.ops.collective import rank
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,9 @@ def is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def get_rank() -> int:
-    """The number of this process, 0 when it is alone."""
-    return dist.get_rank() if is_distributed() else 0
-
-
 def is_main() -> bool:
     """True in the one process that writes files and prints."""
-    return get_rank() == 0
+    return rank() == 0
 
 
 def maximum(*values: float | int) -> list[float]:

@@ -24,6 +24,7 @@ from contrast3d.engine.run_dir import RunDir
 from contrast3d.engine.schedule import Plan
 from contrast3d.engine.settings import Training
 from contrast3d.errors import ConfigError
+from contrast3d.ops.collective import rank
 
 # Reading the loss makes a GPU wait, so there it is checked for NaN only every so many steps.
 GPU_CHECK_STEPS = 20
@@ -91,7 +92,7 @@ def train(
     """
     device = torch.device(device)
     plan = Plan(settings, len(loader))
-    seed_everything(settings.seed + distributed.get_rank())
+    seed_everything(settings.seed + rank())
     method.to(device)
     optimizer = build_optimizer(method, settings)
     checkpoints = Checkpoints(run, method, optimizer, plan, checkpoint_steps)
