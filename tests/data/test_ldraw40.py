@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from contrast3d.data import ldraw40
-from contrast3d.data.ldraw40 import CLASSES, LDraw40, load_pool, mould_groups
+from contrast3d.data.ldraw40 import CLASSES, POOL_FILE, LDraw40, LDrawPool, load_pool, mould_groups
 from contrast3d.errors import ConfigError, DataError, MissingDataError
 
 
@@ -162,5 +162,14 @@ def test_broken_pool(tmp_path, changes, message):
 
 
 def test_missing_pool(tmp_path):
-    with pytest.raises(MissingDataError, match=r"pool\.npz"):
+    with pytest.raises(MissingDataError, match=r"pool\.npz.*tools/build_ldraw40.py --pool"):
         load_pool(tmp_path / "pool.npz")
+
+
+def test_pool_beside_ldraw40_leaves_its_parts_out(tmp_path):
+    known = LDraw40("all").names
+    names = np.array([known[0], "999999.dat", known[-1]])
+    saved_pool(tmp_path / POOL_FILE, names=names)
+    rest = LDrawPool(tmp_path)
+    assert rest.names == ("999999.dat",)
+    assert rest.labels is None

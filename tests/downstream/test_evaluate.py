@@ -7,9 +7,10 @@ from torch import nn
 
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream import evaluate
-from contrast3d.downstream.evaluate import MAJORITY, SUPERVISED, TRAINING_FREE, UNTRAINED, Supervised
+from contrast3d.downstream.evaluate import MAJORITY, SUPERVISED, Supervised
 from contrast3d.downstream.probes import Prediction
 from contrast3d.downstream.results import provenance, write_json
+from contrast3d.downstream.table import TRAINING_FREE, UNTRAINED
 from contrast3d.errors import ConfigError, DataError
 from contrast3d.types import Features
 

@@ -54,6 +54,12 @@ def _sweethome3d(split: str, root: str | Path, num_points: int) -> ShapeSet:
     return _first_points(SweetHome3D(split), num_points)
 
 
+def _ldraw_pool(split: str, root: str | Path, num_points: int) -> ShapeSet:
+    from contrast3d.data.ldraw40 import LDrawPool
+
+    return _first_points(LDrawPool(root), num_points)
+
+
 def _first_points(shapes: ShapeSet, num_points: int) -> ShapeSet:
     if num_points > shapes.num_points:
         raise ConfigError(f"{shapes.title} has {shapes.num_points} points a shape, not {num_points}")
@@ -81,6 +87,11 @@ DATASETS = (
     DataSet(
         "SweetHome3D", "furniture of Sweet Home 3D", "747", "16", ("all", "labelled"), "CC0 and CC BY 3.0",
         "Debian's sweethome3d-furniture", _sweethome3d, partial(_fails, _sweethome3d, "all", 1024),
+    ),
+    DataSet(
+        "LDrawPool", "LDraw parts outside LDraw-40", "3,204", "none", ("all",), "CC BY 2.0",
+        "Debian's ldraw-parts", _ldraw_pool, partial(_fails, _ldraw_pool, "all", 1024),
+        "  ldraw-pool.npz, written by `python tools/build_ldraw40.py --pool FOLDER/ldraw-pool.npz`",
     ),
     DataSet(
         "ModelNet40", "CAD models of things and vehicles", "12,311", "40", ("train", "test"),

@@ -18,9 +18,10 @@ from torch import Tensor
 from contrast3d.data import compact
 from contrast3d.data.arrays import read_npz, shape_set
 from contrast3d.data.shapes import ShapeSet
-from contrast3d.errors import ConfigError, DataError
+from contrast3d.errors import ConfigError, DataError, MissingDataError
 
 FOLDER = Path(__file__).parent / "embedded"
+POOL_FILE = "ldraw-pool.npz"
 _NO_NUMBER = 10**12  # above every mould number
 COLUMNS = ("name", "class", "split", "author", "description")
 CLASSES = (
@@ -72,11 +73,12 @@ def load_pool(path: str | Path) -> ShapeSet:
 
     Like LDraw40, with descriptions and mould groups but no labels. Raises DataError unless the file is whole.
     """
+    if not Path(path).is_file():
+        raise MissingDataError(str(path), "no such file", "the pool of LDraw parts", _build(path))
     arrays = read_npz(path)
     missing = [key for key in ("points", "names", "descriptions") if key not in arrays]
     if missing:
-        fix = f"python tools/build_ldraw40.py --pool {path}"
-        raise DataError(str(path), f"no array {missing[0]!r}", "points, names and descriptions", fix)
+        raise DataError(str(path), f"no array {missing[0]!r}", "points, names and descriptions", _build(path))
     shapes = shape_set({key: arrays[key] for key in ("points", "names")}, str(path), normalize=False)
     return ShapeSet(
         shapes.points,
@@ -85,6 +87,17 @@ def load_pool(path: str | Path) -> ShapeSet:
         descriptions=tuple(map(str, arrays["descriptions"].reshape(-1))),
         title="LDraw pool",
     )
+
+
+def LDrawPool(root: str | Path) -> ShapeSet:
+    """The parts of ROOT/ldraw-pool.npz that are not in LDraw-40: unlabelled shapes to pre-train on beside it."""
+    pool, known = load_pool(Path(root) / POOL_FILE), set(LDraw40("all").names)
+    rows = [i for i, name in enumerate(pool.names) if name not in known]
+    return pool.subset(torch.tensor(rows, dtype=torch.long), title=pool.title)
+
+
+def _build(path: str | Path) -> str:
+    return f"python tools/build_ldraw40.py --pool {path}"
 
 
 def mould_groups(names: Sequence[str]) -> Int[Tensor, " s"]:

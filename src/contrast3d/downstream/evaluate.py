@@ -18,12 +18,11 @@ from contrast3d.downstream import baselines
 from contrast3d.downstream.features import device_of, extract
 from contrast3d.downstream.probes import Prediction, probe
 from contrast3d.downstream.splits import few_labels, folds
-from contrast3d.downstream.table import Table
+from contrast3d.downstream.table import TRAINING_FREE, UNTRAINED, Table
 from contrast3d.errors import ConfigError, DataError
 
 Data = Callable[[str], ShapeSet] | tuple[ShapeSet, ShapeSet]
-MAJORITY, TRAINING_FREE = "majority class", "training-free"
-UNTRAINED, SUPERVISED = "untrained encoder", "supervised"
+MAJORITY, SUPERVISED = "majority class", "supervised"
 
 
 @dataclass(frozen=True)

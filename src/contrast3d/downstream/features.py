@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from contrast3d.data.shapes import ShapeSet
+from contrast3d.engine.memory import keep_freed_memory
 from contrast3d.errors import DataError
 
 
@@ -40,6 +41,7 @@ def extract(
     device: where the batches go, by default where the encoder lives. The points are taken as they are,
     without augmentation, and batch norm uses its running statistics.
     """
+    keep_freed_memory()
     device = device_of(encoder) if device is None else device
     with evaluating(encoder):
         features = torch.cat([

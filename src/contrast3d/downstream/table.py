@@ -10,6 +10,8 @@ from torch import Tensor
 
 from contrast3d.downstream.probes import Prediction
 
+TRAINING_FREE, UNTRAINED = "training-free", "untrained encoder"
+COMPARED = (TRAINING_FREE, UNTRAINED)  # what a pre-trained encoder has to beat; tables show by how much
 METRICS = ("accuracy", "balanced_accuracy")
 
 
@@ -61,6 +63,15 @@ class Table:
         predictions = self.scores.get((contestant, budget))
         return predictions and Cell(tuple(getattr(p, metric) for p in predictions))
 
+    def gain(self, over: str, budget: int | None, metric: str = "accuracy") -> Cell | None:
+        """Ours minus the contestant `over`, draw by draw; a single value of either counts for every draw."""
+        ours, theirs = self.cell(self.ours, budget, metric), self.cell(over, budget, metric)
+        if not ours or not theirs:
+            return None
+        draws = max(len(ours.values), len(theirs.values))
+        a, b = (c.values * draws if len(c.values) == 1 else c.values for c in (ours, theirs))
+        return Cell(tuple(x - y for x, y in zip(a, b)))
+
     @property
     def predictions(self) -> Int[Tensor, " s"] | None:
         """Our predictions of the test set from the most labels, for a confusion matrix."""
@@ -82,6 +93,11 @@ class Table:
             cells = [self.cell(contestant, budget, metric) for budget in self.budgets]
             style = "cyan" if contestant == self.ours else None
             table.add_row(contestant, *map(_text, cells, best), style=style)
+        table.add_section()
+        for contestant in self.contestants:
+            if contestant in COMPARED:
+                gains = [self.gain(contestant, budget, metric) for budget in self.budgets]
+                table.add_row(f"{self.ours} over {contestant}", *map(_gain_text, gains), style="dim")
         return table
 
     def _columns(self, metric: str) -> list[list[Cell | None]]:
@@ -128,3 +144,9 @@ def _text(cell: Cell | None, best: float | None) -> str:
     if cell.mean == best:
         text = f"[bold]{text}[/bold]"
     return text if cell.std is None else f"{text} ± {100 * cell.std:.1f}"
+
+
+def _gain_text(cell: Cell | None) -> str:
+    if cell is None:
+        return "–"
+    return f"{100 * cell.mean:+.1f}" + ("" if cell.std is None else f" ± {100 * cell.std:.1f}")

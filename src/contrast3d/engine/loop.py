@@ -17,6 +17,7 @@ from contrast3d.engine.checkpoint import Checkpoints, Position, diverged
 from contrast3d.engine.interrupt import Interrupt
 from contrast3d.engine.journal import Journal
 from contrast3d.engine.means import RunningMeans
+from contrast3d.engine.memory import keep_freed_memory
 from contrast3d.engine.optimizers import build_optimizer, set_lr
 from contrast3d.engine.progress import Progress
 from contrast3d.engine.randomness import preserved_randomness, seed_everything
@@ -90,6 +91,7 @@ def train(
     SIGTERM finish the step, save, and return an interrupted Outcome. Raises ConfigError when the loss is NaN
     or infinite, or when `run` was trained with other settings.
     """
+    keep_freed_memory()
     device = torch.device(device)
     plan = Plan(settings, len(loader))
     seed_everything(settings.seed + rank())

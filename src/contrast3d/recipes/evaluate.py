@@ -11,11 +11,11 @@ from contrast3d.data.presets import preset
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream import baselines
 from contrast3d.downstream.classification import fit_classifier
-from contrast3d.downstream.evaluate import MAJORITY, UNTRAINED, Supervised, label_efficiency, labelled_splits
+from contrast3d.downstream.evaluate import MAJORITY, Supervised, label_efficiency, labelled_splits
 from contrast3d.downstream.probes import Prediction
 from contrast3d.downstream.report_probe import report_probe
 from contrast3d.downstream.results import provenance
-from contrast3d.downstream.table import Table, budget_name
+from contrast3d.downstream.table import UNTRAINED, Table, budget_name
 from contrast3d.engine.distributed import pick_device
 from contrast3d.errors import ConfigError
 from contrast3d.recipes.runs import Run

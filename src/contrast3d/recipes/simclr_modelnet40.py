@@ -9,4 +9,8 @@ Reads every layout that `contrast3d data check ModelNet40` names. Published: OcC
 
 from contrast3d.recipes.simclr import SimCLRRecipe
 
-RECIPE = SimCLRRecipe(dataset="ModelNet40")
+RECIPE = SimCLRRecipe(
+    dataset="ModelNet40", num_points=256, augmentation="objects-strong", embed_dim=1024, layers=(64, 128, 256),
+    strides=(1, 2, 2), k=16, dynamic=False, temperature=0.2, epochs=64, batch_size=128, lr=2e-3, warmup_epochs=5.0,
+    probe_every=8,
+)

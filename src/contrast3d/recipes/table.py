@@ -9,6 +9,7 @@ from contrast3d.errors import ConfigError
 
 RECIPES = {
     "simclr-ldraw40": "simclr_ldraw40",
+    "simclr-ldraw40-pool": "simclr_ldraw40_pool",
     "simclr-modelnet40": "simclr_modelnet40",
     "simclr-shapenetpart-faithful": "simclr_shapenetpart_faithful",
     "simclr-shapenetpart-corrected": "simclr_shapenetpart_corrected",

@@ -1,0 +1,12 @@
+"""SimCLR on LDraw-40's training shapes and 3,204 unlabelled LDraw parts more; none shares a mould with a test shape.
+
+    python tools/build_ldraw40.py --pool data/ldraw-pool.npz
+    contrast3d pretrain simclr-ldraw40-pool
+    contrast3d evaluate linear runs/simclr-ldraw40-pool
+"""
+
+import dataclasses
+
+from contrast3d.recipes.simclr_ldraw40 import RECIPE as EMBEDDED
+
+RECIPE = dataclasses.replace(EMBEDDED, extra_datasets=("LDrawPool",), epochs=20, warmup_epochs=2.0, probe_every=5)
