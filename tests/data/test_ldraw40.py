@@ -166,9 +166,10 @@ def test_missing_pool(tmp_path):
         load_pool(tmp_path / "pool.npz")
 
 
-def test_pool_beside_ldraw40_leaves_its_parts_out(tmp_path):
-    known = LDraw40("all").names
-    names = np.array([known[0], "999999.dat", known[-1]])
+def test_pool_beside_ldraw40_leaves_its_parts_and_relatives_of_test_shapes_out(tmp_path):
+    test = LDraw40("test")
+    mould = next(m for m in test.groups.tolist() if 0 < m < 10**12)
+    names = np.array([LDraw40("train").names[0], "999999.dat", f"{mould}zz.dat"])
     saved_pool(tmp_path / POOL_FILE, names=names)
     rest = LDrawPool(tmp_path)
     assert rest.names == ("999999.dat",)

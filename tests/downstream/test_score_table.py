@@ -15,7 +15,8 @@ def table_of(**scores):
     for name, cells in scores.items():
         for budget, values in cells.items():
             for value in values:
-                table.add({"untrained": UNTRAINED}.get(name, name), budget, Prediction(torch.zeros(2, dtype=torch.long), value, value, {}))
+                prediction = Prediction(torch.zeros(2, dtype=torch.long), value, value, {})
+                table.add({"untrained": UNTRAINED}.get(name, name), budget, prediction)
     return table
 
 

@@ -181,3 +181,20 @@ def test_wrong_graphs_are_named():
     with pytest.raises(DataError, match="K at least 1"):
         edge_conv(center, neighbor, index[..., :0], *rest)
     assert scalar(0.2, torch.zeros(1)).dtype == "float32"
+
+
+@pytest.mark.parametrize("op", ["edge_conv", "edge_mlp"])
+@pytest.mark.parametrize(
+    ("name", "shape"), [("center", (2, 8, 3)), ("center", (2, 7, 4)), ("weight", (3,)), ("running_var", (5,))]
+)
+def test_sizes_that_do_not_fit_are_refused(op, name, shape):
+    """The kernels check no bounds: without this they read foreign memory (the type checks run in tests only)."""
+    sizes = {"center": (2, 8, 4), "neighbor": (2, 9, 4)}
+    sizes |= dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (4,))
+    tensors = {key: torch.rand(shape if key == name else size) for key, size in sizes.items()}
+    tensors["index"] = torch.zeros(2, 8, 3, dtype=torch.long)
+    if op == "edge_mlp":
+        tensors |= {"out_weight": torch.rand(6, 4), "out_bias": torch.rand(6)}
+    function = {"edge_conv": edge_conv, "edge_mlp": edge_mlp}[op]
+    with pytest.raises(DataError, match=name):
+        getattr(function, "__wrapped__", function)(**tensors, training=True)

@@ -32,7 +32,7 @@ def load_arrays(
     points (also called data or xyz): (S, N, 3) numbers.
     label (labels): (S,) or (S, 1) whole numbers, -1 = none. name (names): (S,) texts, unique.
     classes (shape_names): one text per label. A .npy holds the points alone.
-    num_points: how many random points to keep of each shape; None keeps all in their order.
+    num_points: how many points to keep of each shape, in random order; None keeps all in theirs.
     normalize: unit sphere, centred by "mean" (True) or "bbox"; False leaves the points as they are.
     """
     path = Path(path)
@@ -133,7 +133,7 @@ def shape_set(
     if num_points is not None and num_points > points.shape[1]:
         found = f"{points.shape[1]} points a shape"
         raise DataError(where, found, f"at least {num_points}", "a smaller num_points")
-    if num_points is not None and num_points < points.shape[1]:
+    if num_points is not None:
         keys = names or [f"#{i}" for i in range(len(points))]
         rows = np.stack([choose_points(points.shape[1], num_points, key, seed) for key in keys])
         points = np.take_along_axis(points, rows[:, :, None], 1)

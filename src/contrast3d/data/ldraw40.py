@@ -90,9 +90,16 @@ def load_pool(path: str | Path) -> ShapeSet:
 
 
 def LDrawPool(root: str | Path) -> ShapeSet:
-    """The parts of ROOT/ldraw-pool.npz that are not in LDraw-40: unlabelled shapes to pre-train on beside it."""
+    """The parts of ROOT/ldraw-pool.npz that are not in LDraw-40: unlabelled shapes to pre-train on beside it.
+
+    Parts of the same mould as a test shape are left out too, should the pool hold them.
+    """
     pool, known = load_pool(Path(root) / POOL_FILE), set(LDraw40("all").names)
-    rows = [i for i, name in enumerate(pool.names) if name not in known]
+    moulds = {mould for mould in LDraw40("test").groups.tolist() if mould < _NO_NUMBER}
+    rows = [
+        i for i, (name, mould) in enumerate(zip(pool.names, pool.groups.tolist()))
+        if name not in known and mould not in moulds
+    ]
     return pool.subset(torch.tensor(rows, dtype=torch.long), title=pool.title)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial as partial_of
+
 from contrast3d.data.compose import Compose, OneOf
 from contrast3d.data.crops import Crop, Cutout, PartialView, PointDropout, Resample
 from contrast3d.data.transforms import (
@@ -27,9 +29,11 @@ def preset(name: str, num_points: int) -> Compose:
     return PRESETS[name](num_points)
 
 
-def report(num_points: int) -> Compose:
+def report(num_points: int, replacement: bool = False) -> Compose:
     """Bernini 2022: jitter 0.05 uniform, flip of axis 1, shear 0.2, rotation 15 degrees about x, y, z."""
-    return Compose((Resample(num_points), UniformJitter(0.05), Flip(1, 0.5), Shear(0.2), RotateSmall(15.0)))
+    return Compose((
+        Resample(num_points, replacement), UniformJitter(0.05), Flip(1, 0.5), Shear(0.2), RotateSmall(15.0),
+    ))
 
 
 def objects(num_points: int, *rotations: Transform) -> Compose:
@@ -95,5 +99,6 @@ PRESETS = {
     "objects-so3": objects_so3,
     "partial": partial,
     "report": report,
+    "report-replacement": partial_of(report, replacement=True),
     "none": none,
 }

@@ -41,7 +41,8 @@ def edge_conv(
     """
     if negative_slope < 0:
         raise DataError("negative_slope", f"{negative_slope}", "0 or more: the activation must rise")
-    graph.check_graph(neighbor, index)
+    graph.check_graph(neighbor, index, center)
+    check_widths(neighbor.shape[2], weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
     # A negative weight turns max into min. Flipping the channel's sign turns it back, exactly.
     sign = torch.where(weight.detach() < 0, -1.0, 1.0).to(center.dtype)
     if bool((sign < 0).any()):
@@ -55,6 +56,13 @@ def edge_conv(
     if training:
         update_running(running_mean, running_var, mean * sign, var, edges, momentum)
     return out
+
+
+def check_widths(channels: int, **vectors: Tensor) -> None:
+    """A DataError unless each vector has one number per channel."""
+    for name, vector in vectors.items():
+        if vector.shape != (channels,):
+            raise DataError(name, f"shape {tuple(vector.shape)}", f"({channels},)")
 
 
 @torch.no_grad()

@@ -12,8 +12,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from contrast3d.errors import DataError
 from contrast3d.ops import neighbor_reduce as graph
-from contrast3d.ops.edge_conv import EdgeStatistics, edge_norm_backward, part_sums, scalar, update_running
+from contrast3d.ops.edge_conv import (
+    EdgeStatistics,
+    check_widths,
+    edge_norm_backward,
+    part_sums,
+    scalar,
+    update_running,
+)
 from contrast3d.ops.kernels import edge as kernels
 from contrast3d.ops.kernels.threads import run
 
@@ -39,7 +47,10 @@ def edge_mlp(
 
     The batch-norm arguments are those of `edge_conv`; the statistics run over all edges of every process.
     """
-    graph.check_graph(neighbor, index)
+    graph.check_graph(neighbor, index, center)
+    check_widths(neighbor.shape[2], weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
+    if out_weight.shape != (len(out_bias), neighbor.shape[2]):
+        raise DataError("out_weight", f"shape {tuple(out_weight.shape)}", f"({len(out_bias)}, {neighbor.shape[2]})")
     mean, var = (None, None) if training else (running_mean, running_var)
     out, mean, var, edges = _EdgeMLP.apply(
         center, neighbor, index, weight, bias, out_weight, mean, var, eps, negative_slope

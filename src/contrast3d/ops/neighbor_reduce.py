@@ -35,12 +35,17 @@ class _NeighborMax(torch.autograd.Function):
         return scatter_by_arg(grad.contiguous(), arg, ctx.points), None
 
 
-def check_graph(values: Tensor, index: Tensor) -> None:
-    """A DataError unless `index` is a (B, N, K >= 1) graph over `values` (B, N, C)."""
+def check_graph(values: Tensor, index: Tensor, center: Tensor | None = None) -> None:
+    """A DataError unless `index` is a (B, M, K >= 1) graph over `values` (B, N, C), and `center` is (B, M, C).
+
+    The kernels trust the sizes: what does not fit would read foreign memory.
+    """
     if index.ndim != 3 or len(index) != len(values) or index.shape[2] == 0:
         raise DataError("index", f"shape {tuple(index.shape)}", f"({len(values)}, N, K) with K at least 1")
     if index.device.type == "cpu" and index.numel() and (index.min() < 0 or index.max() >= values.shape[1]):
         raise DataError("index", f"entries up to {int(index.max())}", f"0 to {values.shape[1] - 1}")
+    if center is not None and center.shape != (*index.shape[:2], values.shape[2]):
+        raise DataError("center", f"shape {tuple(center.shape)}", f"{(*index.shape[:2], values.shape[2])}")
 
 
 def max_with_arg(values: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:

@@ -36,7 +36,8 @@ class SimCLRRecipe:
         holdout: 0 tests on the official test split; n holds every n-th part of the training split out as the test.
         shape_points: points per shape, as the probes see it.
         num_points: points per view, drawn anew each time.
-        augmentation: a preset: objects, objects-strong, objects-rotate-up, objects-so3, partial, report, none.
+        augmentation: a preset: objects, objects-strong, objects-rotate-up, objects-so3, partial, report,
+            report-replacement, none.
         shared_draws: one draw per batch instead of per sample (defect 2 of the report).
         identical_views: both views are the same cloud (defect 1 of the report).
         encoder: dgcnn, dgcnn-report (the report's own), or pointnet.

@@ -11,4 +11,6 @@ import dataclasses
 
 from contrast3d.recipes.simclr_shapenetpart_faithful import RECIPE as FAITHFUL
 
-RECIPE = dataclasses.replace(FAITHFUL, shared_draws=False, identical_views=False, projection_dim=128, num_points=1024)
+RECIPE = dataclasses.replace(
+    FAITHFUL, augmentation="report", shared_draws=False, identical_views=False, projection_dim=128, num_points=1024
+)
