@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -109,7 +110,8 @@ def test_version(capsys):
         ("demo", ["embedded data", "--out"]),
         ("pretrain", ["RECIPE", *RECIPES]),
         ("evaluate", ["PROTOCOL", "RUN", *PROTOCOLS, "--labels", "0 means all"]),
-        ("evaluate linear", list(PROTOCOLS)),
+        ("evaluate linear", [*PROTOCOLS, "--labels", "--supervised-seconds"]),
+        ("demo", ["runs/demo"]),
         ("evaluate svm RUN", ["--draws", "frozen encoder"]),
         ("report", ["RUN", "--views", "--out", "RECIPE --views"]),
         ("report RUN", ["--views"]),
@@ -164,6 +166,22 @@ def test_the_module_runs():
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["data", "list"]])
+def test_a_closed_pipe_is_no_error(arguments):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "contrast3d.cli", *arguments]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_other_ranks_leave_the_talking_to_the_first(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert cli.main(["pretrain", RECIPE, "--epohcs", "3"]) == 1
+    assert capsys.readouterr() == ("", "")
+
+
 # Arguments that cannot work: exit code 2.
 
 
@@ -177,7 +195,10 @@ def test_the_module_runs():
         ("evaluate", "an argument is missing"),
         ("evaluate liner", "no protocol 'liner'; did you mean linear?"),
         ("evaluate linear", "an argument is missing"),
-        ("evaluate linear RUN --drawz 3", "no option --drawz; did you mean --draws?"),
+        ("evaluate linear RUN --drawz 3", "no option --drawz; did you mean --draws?; see contrast3d evaluate --help"),
+        ("report RUN --page", "see contrast3d report --help"),
+        ("data check LDraw40 --page", "see contrast3d data check --help"),
+        ("demo --resume", "runs resume by themselves"),
         ("evaluate linear RUN --labels many", "--labels"),
         ("report", "an argument is missing"),
         ("report RUN --view", "did you mean --views?"),
@@ -190,6 +211,7 @@ def test_the_module_runs():
         ("demo --devise cpu", "no option --devise; did you mean --device?"),
         ("demo --threads -1", "threads = -1"),
         ("demo --device tpu", "device 'tpu' is not available here"),
+        ("demo --device cpu:zz", "device 'cpu:zz' is none"),
     ],
 )
 def test_mistaken_arguments(fails, arguments, words):
@@ -202,6 +224,7 @@ def test_mistaken_arguments(fails, arguments, words):
         ("--epohcs 3", "no option --epohcs; did you mean --epochs?"),
         ("--epohcs=3", "no option --epohcs; did you mean --epochs?"),
         ("stray", "no option stray"),
+        ("--resume", "no option --resume: runs resume by themselves"),
         ("--epochs three", "invalid literal for int() with base 10: 'three'; expected --epochs INT"),
         ("--epochs", "Missing value for argument '--epochs'"),
         ("--epochs -1", "epochs = -1; expected a whole number of at least 1"),
@@ -293,7 +316,9 @@ def test_data_check(capsys):
     assert cli.main(["data", "check", "ModelNet40", "--data-root", "empty"]) == 1
     assert "modelnet40_ply_hdf5_2048" in capsys.readouterr().out
     assert cli.main(["data", "check", "arrays", "--data-root", "broken.npz"]) == 1
-    assert "a .npz cut short" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "a .npz cut short" in said
+    assert said.endswith("\n1 problem\n")
     assert cli.main(["data", "check", "arrays", "--data-root", "good.npz"]) == 0
     assert "nothing is missing" in capsys.readouterr().out
     assert cli.main(["data", "list"]) == 0
@@ -357,6 +382,7 @@ class TestRunsThatAreNone:
         ("content", "words"),
         [
             ("{", "recipe.json: not JSON"),
+            ("[1]", "recipe.json: the JSON of a list"),
             ('{"recipe": "simclr-ldraw40"}', "no recipe and fields"),
             ('{"recipe": "simclr-ldraw40", "fields": "abc"}', "no recipe and fields"),
             ('{"recipe": "simclr-ldraw40", "fields": {"epochs": "three"}}', "epochs is 'three'; expected of type int"),
@@ -415,7 +441,7 @@ def test_mistaken_evaluations(fails, trained, protocol, flags, words):
 
 
 def test_zero_labels_are_all_of_them(capsys, run):
-    assert cli.main(["evaluate", "knn", str(run), "--labels", "2", "0", "0", "--draws", "1"]) == 0
+    assert cli.main(["evaluate", "knn", str(run), "--labels", "2", "0", "all", "--draws", "1"]) == 0
     said = capsys.readouterr()
     heads = next(line for line in said.out.splitlines() if "labels per class" in line)
     assert re.findall(r"\w+", heads) == ["labels", "per", "class", "2", "all"]
@@ -424,9 +450,10 @@ def test_zero_labels_are_all_of_them(capsys, run):
     assert all(len(result["values"]) == 1 for result in results)
 
 
-def test_evaluation_without_labels(fails, tmp_path):
+def test_evaluation_without_labels(fails, capsys, tmp_path):
     out = tmp_path / "unlabelled"
     assert cli.main(["pretrain", RECIPE, "--dataset", "unlabelled.npz", *TINY, "--out", str(out)]) == 0
+    assert f"next: contrast3d report {out}\n" in capsys.readouterr().out
     assert "unlabelled: no labels; expected a labelled set" in fails(1, "evaluate", "knn", out)
 
 

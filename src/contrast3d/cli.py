@@ -8,11 +8,13 @@ import os
 import re
 import shlex
 import sys
-from dataclasses import dataclass, make_dataclass
+from collections.abc import Iterator
+from dataclasses import make_dataclass
 from itertools import dropwhile, takewhile
 from pathlib import Path
 
-from contrast3d.errors import ConfigError, Contrast3dError
+from contrast3d.errors import ConfigError, Contrast3dError, FailedElsewhere
+from contrast3d.recipes.options import DataOptions, EvaluateOptions, NoOptions, ReportOptions
 from contrast3d.recipes.table import PROTOCOLS, check_protocol, suggestion
 
 USAGE = """\
@@ -31,66 +33,22 @@ Begin with:  contrast3d demo
 """
 
 
-@dataclass(frozen=True)
-class EvaluateOptions:
-    """What the frozen encoder of a run knows, beside the baselines.
-
-    Attributes:
-        data_root: folder of the data set's files; embedded sets need none.
-        labels: labels per class, one table column each; 0 means all labels.
-        draws: random draws of the labels, to tell a difference from luck.
-        seed: of the first draw.
-        supervised_seconds: also train the same network on the labels alone for so long, at 10 labels per class and at
-            all of them, once per draw; 0 does not.
-        device: auto, cpu, cuda, cuda:1 or mps.
-        threads: CPU threads; 0 takes all that torch sees.
-    """
-
-    data_root: Path = Path("data")
-    labels: tuple[int, ...] = (5, 10, 20, 0)
-    draws: int = 3
-    seed: int = 0
-    supervised_seconds: float = 0.0
-    device: str = "auto"
-    threads: int = 0
-
-
-@dataclass(frozen=True)
-class ReportOptions:
-    """One self-contained HTML page about a run.
-
-    Attributes:
-        data_root: folder of the data set's files; embedded sets need none.
-        out: file to write; default report.html (or views.html) in the run folder.
-        views: only the pairs of views that training compares. Takes the name of a recipe, too.
-    """
-
-    data_root: Path = Path("data")
-    out: Path | None = None
-    views: bool = False
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """What is missing of a data set, and how it must look.
-
-    Attributes:
-        data_root: folder of the data set's files, or the file itself for `arrays`.
-    """
-
-    data_root: Path = Path("data")
-
-
-@dataclass(frozen=True)
-class NoOptions:
-    """This verb takes no options."""
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
     0: done. 1: data, files or runs are not as they should be. 2: the arguments cannot work. 130: Ctrl-C.
+    141: nobody reads the output any more, as after `| head`.
     """
+    try:
+        code = _answer(arguments)
+        sys.stdout.flush()  # here, not at the end of the process, where a closed pipe is past catching
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return code
+
+
+def _answer(arguments: list[str] | None) -> int:
     # Before torch is loaded: OpenMP threads that wait for work by spinning take the core our kernels need.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     arguments = [_at_home(a) for a in (sys.argv[1:] if arguments is None else arguments)]
@@ -109,6 +67,10 @@ def main(arguments: list[str] | None = None) -> int:
         return VERBS[verb](rest)
     except SystemExit as stop:  # after --help, or at a second Ctrl-C
         return int(stop.code or 0)
+    except BrokenPipeError:
+        raise
+    except FailedElsewhere:
+        return 1
     except ConfigError as error:
         return _fail(str(error), 2)
     except Contrast3dError as error:
@@ -122,6 +84,22 @@ def main(arguments: list[str] | None = None) -> int:
 def _fail(message: str, code: int) -> int:
     print("contrast3d:", "; ".join(line.strip() for line in message.splitlines()), file=sys.stderr)
     return code
+
+
+def _is_first() -> bool:
+    """Whether this is the only process, or the first of those that torchrun started: the one that prints."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextlib.contextmanager
+def _once() -> Iterator[None]:
+    """A block that fails alike in all processes of torchrun: only the first of them says why."""
+    try:
+        yield
+    except Contrast3dError as error:
+        if _is_first():
+            raise
+        raise FailedElsewhere("rank 0 says why") from error
 
 
 def _at_home(argument: str) -> str:
@@ -148,25 +126,33 @@ def _pretrain(arguments: list[str]) -> int:
     from contrast3d.recipes import table
 
     listing = "\n".join(f"  {name:31s} {table.summary(name)}" for name in table.RECIPES)
-    name, rest = _positional(
-        arguments, "contrast3d pretrain RECIPE [--field value ...]", f"recipes:\n{listing}\n\n"
-        "contrast3d pretrain RECIPE --help shows the fields of a recipe and what to expect of it.",
-    )
-    recipe = table.find(name)
-
-    from contrast3d.recipes.machine import Machine
-
-    both = make_dataclass("Options", [("recipe", type(recipe), recipe), ("machine", Machine, Machine())], frozen=True)
-    options = _parse(both, rest, f"pretrain {name}", table.documentation(name))
-    from contrast3d.recipes.pretrain import pretrain
+    with _once():
+        name, rest = _positional(
+            arguments, "contrast3d pretrain RECIPE [--field value ...]", f"recipes:\n{listing}\n\n"
+            "contrast3d pretrain RECIPE --help shows the fields of a recipe and what to expect of it.",
+        )
+        options = _pretrain_options(name, rest)
+    from contrast3d.recipes.pretrain import next_commands, pretrain
 
     run, outcome = pretrain(name, options.recipe, options.machine)
+    if not _is_first():
+        return outcome.exit_code
     if outcome.status != "finished":
         return _interrupted(outcome, ["pretrain", *arguments])
     numbers = ", ".join(f"{k} {v:.4g}" for k, v in outcome.metrics.items() if k != "lr")
     print(f"finished: {outcome.epochs} epochs in {outcome.seconds:.0f} s; {numbers}")
-    print(f"run: {run.path}\nnext: contrast3d evaluate linear {run.path}   contrast3d report {run.path}")
+    print(f"run: {run.path}\nnext: {'   '.join(next_commands(run, outcome, options.machine))}")
     return 0
+
+
+def _pretrain_options(name: str, arguments: list[str]):
+    """`recipe`, the one called `name` with the values of the flags, and `machine`."""
+    from contrast3d.recipes import table
+    from contrast3d.recipes.machine import Machine
+
+    recipe = table.find(name)
+    both = make_dataclass("Options", [("recipe", type(recipe), recipe), ("machine", Machine, Machine())], frozen=True)
+    return _parse(both, arguments, f"pretrain {name}", table.documentation(name))
 
 
 def _evaluate(arguments: list[str]) -> int:
@@ -175,7 +161,7 @@ def _evaluate(arguments: list[str]) -> int:
     explained = f"{protocols}\n\n{_help_of(EvaluateOptions, 'evaluate PROTOCOL RUN')}"
     protocol, rest = _positional(arguments, usage, explained)
     check_protocol(protocol)
-    folder, rest = _positional(rest, usage, protocols)
+    folder, rest = _positional(rest, usage, explained)
     options = _parse(EvaluateOptions, rest, "evaluate PROTOCOL RUN", "What the frozen encoder of a run knows.")
     from contrast3d.recipes.evaluate import evaluate
     from contrast3d.recipes.machine import Machine
@@ -183,8 +169,9 @@ def _evaluate(arguments: list[str]) -> int:
 
     Machine(threads=options.threads).set_threads()
     run = load_run(folder)
+    labels = [None if n in (0, "all") else n for n in options.labels]
     table = evaluate(
-        protocol, run, data_root=options.data_root, labels_per_class=[n or None for n in options.labels],
+        protocol, run, data_root=options.data_root, labels_per_class=labels,
         draws=options.draws, seed=options.seed, supervised_seconds=options.supervised_seconds, device=options.device,
         on_progress=_tell,
     )
@@ -227,7 +214,7 @@ def _data(arguments: list[str]) -> int:
     print(catalog.describe(name))
     for problem in problems:
         print(f"- {problem}")
-    print("nothing is missing" if not problems else f"{len(problems)} problems")
+    print("nothing is missing" if not problems else f"{len(problems)} problem{'s' if len(problems) > 1 else ''}")
     return 1 if problems else 0
 
 
@@ -275,12 +262,19 @@ def _parse(options: type, arguments: list[str], verb: str, description: str):
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise ConfigError(f"{verb}: {_in_one_line(said.getvalue())}; see contrast3d {verb} --help") from None
+        raise ConfigError(f"{verb}: {_in_one_line(said.getvalue())}; {_see(verb)}") from None
     if unknown:
         word = unknown[0].partition("=")[0]
+        if word == "--resume" and verb.split()[0] in ("pretrain", "demo"):
+            raise ConfigError(f"{verb}: no option --resume: runs resume by themselves; leave it out")
         near = suggestion(word, re.findall(r"(?<![\w-])--[a-z][\w-]*", _help_of(options, verb)))
-        raise ConfigError(f"{verb}: no option {word}{near}; see contrast3d {verb} --help")
+        raise ConfigError(f"{verb}: no option {word}{near}; {_see(verb)}")
     return parsed
+
+
+def _see(verb: str) -> str:
+    """Where the flags of `verb` are explained; what is written in capitals stands for something else."""
+    return f"see contrast3d {' '.join(takewhile(lambda word: not word.isupper(), verb.split()))} --help"
 
 
 def _in_one_line(box: str) -> str:

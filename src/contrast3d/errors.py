@@ -33,5 +33,9 @@ class ConfigError(Contrast3dError, ValueError):
     """A field, flag or combination of parts that cannot work."""
 
 
+class FailedElsewhere(Contrast3dError):
+    """Another process of the same run failed, and says why; this one only ends with it."""
+
+
 class CollapseWarning(UserWarning):
     """Training produces features that carry no information, or views that do not differ."""

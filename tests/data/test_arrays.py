@@ -50,6 +50,12 @@ def test_h5_with_the_fields_own_key_names(tmp_path):
     shapes = load_h5(tmp_path / "p.h5", normalize=False)
     assert shapes.names == tuple(f"é{i}" for i in range(5))
     assert shapes.labels.tolist() == [0, 1, 2, 3, 4]
+    assert shapes.classes == ("0", "1", "2", "3", "4")  # without names, the numbers
+
+
+def test_classes_without_names_and_without_labels(tmp_path):
+    assert load_npz(write_npz(tmp_path / "a.npz", label=np.array([2, -1, 0, 0, 2]))).classes == ("0", "1", "2")
+    assert load_npz(write_npz(tmp_path / "b.npz", label=np.full(5, -1))).classes == ()
 
 
 def test_normalisation(tmp_path):
@@ -96,6 +102,7 @@ def test_subsample_is_a_function_of_the_shape(tmp_path):
         ({"label": np.full(5, np.nan)}, "no class numbers"),
         ({"label": np.array([0, 1, 2, 0, 0]), "classes": np.array(["a", "b"])}, "label 2; expected -1"),
         ({"label": np.full(5, -2)}, "label -2"),
+        ({"label": np.full(5, 2**30)}, f"label {2**30}; expected -1 (none) to 65535"),
         ({"name": np.array(["a", "b"])}, "expected 5 texts"),
         ({"name": np.array(list("abcda"))}, "the same text twice ('a')"),
         ({"name": np.array(list("abcde"), dtype=object)}, "object array"),

@@ -132,6 +132,14 @@ def test_identical_views_are_found_and_counted():
         assert check_views(loader(transform=None, views=1)) == 0
 
 
+def test_the_warning_of_identical_views_goes_where_it_is_told_to():
+    told = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_views(loader(transform=None), "Try: something else", told.append)
+    assert told == ["8 of 8 samples have identical views: there is no invariance to learn. Try: something else"]
+
+
 def test_identical_views_of_ragged_clouds():
     parts = [torch.randn(n, 3) for n in (4, 2, 3)]
     first = Clouds.from_list(parts)

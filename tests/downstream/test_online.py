@@ -39,6 +39,11 @@ def test_accuracy_and_health_every_so_many_epochs():
     assert numbers == probe(4, Method())
 
 
+def test_the_last_epoch_is_always_looked_at():
+    probe = OnlineProbe(boxes(0), boxes(1), every=5, last=7)
+    assert [epoch for epoch in range(1, 8) if probe(epoch, Method())] == [5, 7]
+
+
 def test_without_labels_only_health():
     assert "knn_accuracy" not in OnlineProbe(boxes(0, labelled=False), boxes(1, labelled=False))(1, Method())
 

@@ -7,7 +7,8 @@ import torch
 from rich.console import Console
 
 from contrast3d.downstream.probes import Prediction
-from contrast3d.downstream.table import UNTRAINED, Table
+from contrast3d.downstream.table import BASELINES, UNTRAINED, Table
+from contrast3d.errors import ConfigError
 
 
 def table_of(**scores):
@@ -29,6 +30,12 @@ def test_gains_are_paired_by_draw():
 def test_a_single_value_counts_for_every_draw():
     table = table_of(untrained={None: (0.1, 0.2, 0.3)}, mine={None: (0.4,)})
     assert table.gain(UNTRAINED, None).values == pytest.approx((0.3, 0.2, 0.1))
+
+
+@pytest.mark.parametrize("name", [*BASELINES, ""])
+def test_the_encoder_is_not_called_as_a_baseline_is(name):
+    with pytest.raises(ConfigError, match=f"the encoder is called '{name}'.*rename the run folder"):
+        Table("linear probe", "Boxes", name, (5,), (0,), "hash", torch.zeros(2, dtype=torch.long))
 
 
 def test_render_shows_the_gains():

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from toys import Doubled, Noisy, Plain, ToyLoader, comparable, measure
 
+from contrast3d.engine import distributed
 from contrast3d.engine.collapse import collapse_message
-from contrast3d.engine.loop import train
+from contrast3d.engine.loop import _check_ranks_agree, train
 from contrast3d.engine.optimizers import build_optimizer
 from contrast3d.engine.run_dir import RunDir
 from contrast3d.engine.settings import Training
@@ -80,6 +81,39 @@ def test_a_finished_run_is_left_alone(tmp_path):
     assert equal_states(method.state_dict(), run.load_state()["method"])
 
 
+def test_a_run_in_use_is_refused_before_anything_is_written(tmp_path):
+    run = RunDir(tmp_path)
+    with RunDir(tmp_path).locked(), pytest.raises(ConfigError, match="another process trains in this folder"):
+        train(Plain(), ToyLoader(), SETTINGS, run, quiet=True)
+    assert not run.has_state
+    assert train(Plain(), ToyLoader(), SETTINGS, run, quiet=True).status == "finished"
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut short", "of an earlier step"])
+def test_a_finished_run_writes_its_encoder_again(tmp_path, damage):
+    run, path = RunDir(tmp_path), tmp_path / "encoder.safetensors"
+    method = Plain()
+    train(method, ToyLoader(), SETTINGS, run, quiet=True)
+    content = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    elif damage == "cut short":
+        path.write_bytes(content[:-10])
+    else:  # killed between the last state.pt and its encoder
+        run.save_encoder(Plain().encoder, {"contrast3d": '{"recipe": {}, "step": 8}'})
+    train(Plain(), ToyLoader(), SETTINGS, run, quiet=True)
+    assert path.read_bytes() == content
+    written = path.stat().st_mtime_ns
+    train(Plain(), ToyLoader(), SETTINGS, run, quiet=True)
+    assert path.stat().st_mtime_ns == written
+
+
+def test_ranks_at_different_steps_are_told_as_whole_numbers(monkeypatch):
+    monkeypatch.setattr(distributed, "maximum", lambda *values: [12.0, -0.0])
+    with pytest.raises(ConfigError, match=r"different steps \(0 to 12\)"):
+        _check_ranks_agree(12)
+
+
 def test_without_resume_the_run_starts_over(tmp_path):
     run = RunDir(tmp_path)
     train(Plain(), ToyLoader(), SETTINGS, run, quiet=True)
@@ -104,6 +138,18 @@ def test_metrics_hold_means_lr_and_measurements(tmp_path):
     assert [line["step"] for line in trained] == [4, 8, 12, 16]
     assert trained[0]["lr"] == pytest.approx(1e-2)
     assert [line["epoch"] for line in run.metrics() if line["kind"] == "epoch"] == [1, 2, 3, 4]
+
+
+def test_an_epoch_without_measurements_leaves_no_line_and_the_display_as_it_was(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("contrast3d.engine.loop.Progress.update", lambda self, *_: shown.append(dict(self.numbers)))
+    run = RunDir(tmp_path)
+    train(Plain(), ToyLoader(), SETTINGS, run, quiet=True,
+          on_epoch=lambda epoch, method: {} if epoch % 2 else {"knn_accuracy": 0.5})
+    assert [(line["kind"], line["epoch"]) for line in run.metrics()] == [
+        ("train", 1), ("train", 2), ("epoch", 2), ("train", 3), ("train", 4), ("epoch", 4)]
+    assert shown[:8] == [{}] * 8
+    assert shown[8:] == [{"knn_accuracy": 0.5}] * 8
 
 
 def test_measuring_does_not_change_training():
@@ -175,7 +221,7 @@ def test_a_corrupted_state_is_one_clear_error(tmp_path):
     train(Plain(), ToyLoader(), SETTINGS, run, quiet=True)
     content = (tmp_path / "state.pt").read_bytes()
     (tmp_path / "state.pt").write_bytes(content[: len(content) // 2])
-    with pytest.raises(DataError, match=r"state\.pt: unreadable .*resume=False"):
+    with pytest.raises(DataError, match=r"state\.pt: unreadable .*--restart .*resume=False"):
         train(Plain(), ToyLoader(), SETTINGS, run, quiet=True)
 
 
@@ -200,7 +246,7 @@ def test_the_time_budget_stops_and_anneals(tmp_path):
     assert outcome.status == "finished"
     assert 0.3 <= outcome.seconds < 3.0
     assert epochs[-1] == -(-outcome.steps // 4)  # the cut epoch is measured, too
-    assert run.metrics()[-2]["lr"] < 0.5e-3
+    assert run.metrics()[-1]["lr"] < 0.5e-3
     assert train(Plain(), ToyLoader(), settings, run, quiet=True).steps == outcome.steps
 
 

@@ -1,4 +1,7 @@
 import json
+import os
+import signal
+import time
 
 import pytest
 import torch
@@ -116,3 +119,67 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         write_half()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("content", ["[1]", "3", "null", '"text"'])
+def test_json_that_is_no_object_is_a_data_error(tmp_path, content):
+    (tmp_path / "recipe.json").write_text(content)
+    (tmp_path / "metrics.jsonl").write_text(content + "\n")
+    for read in (lambda run: run.recipe, RunDir.metrics):
+        with pytest.raises(DataError, match=r"the JSON of a \w+; expected"):
+            read(RunDir(tmp_path))
+
+
+def test_bytes_that_are_no_text_are_a_data_error(tmp_path):
+    (tmp_path / "recipe.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"recipe\.json: not text"):
+        RunDir(tmp_path).recipe  # noqa: B018
+
+
+def test_changed_data_are_named(tmp_path):
+    run = RunDir(tmp_path).create({"lr": 0.1, "data_hash": "aaa"}, "shapes.npz")
+    run.create({"lr": 0.1, "data_hash": "aaa"}, "shapes.npz")
+    with pytest.raises(ConfigError, match=r"other data: shapes\.npz has changed since \(data_hash aaa there, bbb here"):
+        run.create({"lr": 0.1, "data_hash": "bbb"}, "shapes.npz")
+    with pytest.raises(ConfigError, match=r"lr is 0\.1 there, 0\.2 here") as error:  # other fields read other data
+        run.create({"lr": 0.2, "data_hash": "bbb"}, "shapes.npz")
+    assert "hash" not in str(error.value)
+
+
+def test_runs_that_stored_no_hash_are_taken_as_they_are(tmp_path):
+    run = RunDir(tmp_path).create({"lr": 0.1})
+    written = (tmp_path / "recipe.json").read_bytes()
+    run.create({"lr": 0.1, "data_hash": "bbb"})
+    assert (tmp_path / "recipe.json").read_bytes() == written
+
+
+def test_one_process_at_a_time_holds_the_lock(tmp_path):
+    first, second = RunDir(tmp_path / "run"), RunDir(tmp_path / "run")
+    told = r"another process trains in this folder \(.*run\)"
+    with first.locked(), first.locked(), pytest.raises(ConfigError, match=told), second.locked():
+        pass
+    with second.locked(), pytest.raises(ConfigError, match="another process"), first.locked():
+        pass
+
+
+def test_kill_9_leaves_no_lock_behind(tmp_path):
+    pid = os.fork()
+    if not pid:
+        with RunDir(tmp_path).locked():
+            (tmp_path / "held").touch()
+            time.sleep(60)
+        os._exit(0)
+    while not (tmp_path / "held").exists():
+        time.sleep(0.005)
+    with pytest.raises(ConfigError, match="another process"), RunDir(tmp_path).locked():
+        pass
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    with RunDir(tmp_path).locked():
+        pass
+
+
+def test_a_system_without_locks_trains_without(tmp_path, monkeypatch):
+    monkeypatch.setattr("contrast3d.engine.lock.fcntl", None)
+    with RunDir(tmp_path).locked(), RunDir(tmp_path).locked():
+        pass

@@ -66,3 +66,9 @@ def test_an_encoder_that_lacks_what_the_method_needs():
     encoder.gives = frozenset({"dense"})
     with pytest.raises(ConfigError, match="needs an encoder that gives pooled"):
         SimCLR(encoder)
+
+
+@pytest.mark.parametrize("method", METHODS.values())
+def test_an_encoder_without_a_width_is_refused(method):
+    with pytest.raises(ConfigError, match="Linear has no embed_dim"):
+        method(nn.Linear(3, 3))

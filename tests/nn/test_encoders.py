@@ -134,7 +134,14 @@ def test_batch_norm_is_torch_s_in_one_process():
     torch.testing.assert_close(ours.running_var, theirs.running_var)
 
 
-@pytest.mark.parametrize("kwargs", [{"embed_dim": 33}, {"k": 0}, {"readout": ("median",)}, {"strides": (1,)}])
+@pytest.mark.parametrize("kwargs", [
+    {"embed_dim": 33}, {"k": 0}, {"readout": ("median",)}, {"strides": (1,)}, {"layers": ()}, {"layers": ((8, 8, 8),)},
+])
 def test_impossible_arguments(kwargs):
     with pytest.raises(ConfigError):
         DGCNN(**kwargs)
+
+
+def test_one_value_is_too_little_for_batch_norm():
+    with pytest.raises(ConfigError, match="more than one value per channel"):
+        BatchNorm(4)(torch.randn(1, 4))

@@ -1,5 +1,7 @@
 """Farthest-point sampling against its definition, the kernel against the torch path."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -75,3 +77,9 @@ def test_too_many_points_a_bad_start_or_nan_are_refused():
         farthest_point_sampling(points, 2, start=torch.tensor([0, -1]))
     with pytest.raises(DataError, match="NaN, infinite"):
         farthest_point_sampling(torch.full((1, 4, 3), torch.nan), 2)
+
+
+@pytest.mark.parametrize("start", [torch.tensor([0]), torch.tensor([0, 1, 2]), torch.zeros(2, 1).long(), 0.5])
+def test_a_start_that_is_not_one_per_cloud_is_refused(start):
+    with pytest.raises(DataError, match=r"start: torch.* one per cloud: shape \(2,\)"):
+        inspect.unwrap(farthest_point_sampling)(torch.zeros(2, 10, 3), 2, start)  # as without the tests' type checks

@@ -1,5 +1,7 @@
 """Gather against plain indexing, with gradients and index checks."""
 
+import inspect
+
 import pytest
 import torch
 
@@ -31,3 +33,8 @@ def test_gradient_sums_over_repeated_rows():
 def test_an_index_out_of_range_is_refused_not_read_from_the_next_cloud(bad):
     with pytest.raises(DataError, match=r"indices from .* expected 0 to 3"):
         gather(torch.zeros(2, 4, 3), torch.tensor([[0], [bad]]))
+
+
+def test_indices_that_are_no_whole_numbers_are_refused():
+    with pytest.raises(DataError, match=r"index: torch\.float32 numbers; expected whole ones"):
+        inspect.unwrap(gather)(torch.zeros(2, 4, 3), torch.zeros(2, 1))  # as without the tests' type checks

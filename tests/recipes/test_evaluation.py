@@ -18,6 +18,7 @@ NAME = "simclr-ldraw40"
 KEYS = {
     "recipe", "protocol", "dataset", "metric", "labels_per_class", "mean", "std", "values", "seeds",
     "pretraining_seed", "baselines", "paper", "chosen", "commit", "data_hash", "command", "wall_s", "device",
+    "overrides", "step", "epoch",
 }
 
 
@@ -46,6 +47,9 @@ def test_protocols_leave_results_and_the_encoder_as_it_was(run):
     for result in results.values():
         assert result.keys() == KEYS
         assert (result["recipe"], result["pretraining_seed"]) == (NAME, 5)
+        assert result["overrides"]["embed_dim"] == 16
+        assert "temperature" not in result["overrides"]
+        assert (result["step"], result["epoch"]) == (run.folder.load_state()["step"], 1)
         assert result["mean"] == pytest.approx(sum(result["values"]) / len(result["values"]))
         assert set(result["baselines"]) == {"majority class", "training-free", "untrained encoder"}
     few = next(r for r in results.values() if r["labels_per_class"] == 2 and r["metric"] == "accuracy")
@@ -53,6 +57,13 @@ def test_protocols_leave_results_and_the_encoder_as_it_was(run):
     assert few["baselines"]["majority class"]["mean"] == pytest.approx(1 / 3)
     predictions = run.folder.results()["predictions-linear"]
     assert len(predictions["classes"]) == 12
+    assert (predictions["protocol"], predictions["labels_per_class"]) == ("linear probe", "all")
+    assert predictions["step"] == few["step"]
+
+
+def test_only_all_labels_leave_predictions(run):
+    evaluate("svm", run, labels_per_class=(2,), draws=1)
+    assert "predictions-svm" not in run.folder.results()
 
 
 def test_again_gives_the_same_numbers(run):

@@ -22,11 +22,13 @@ import torch
 
 from contrast3d.data.ldraw40 import LDraw40
 from contrast3d.engine.distributed import is_distributed
+from contrast3d.engine.loop import Outcome
 from contrast3d.engine.run_dir import RunDir
 from contrast3d.errors import CollapseWarning, ConfigError
 from contrast3d.recipes import table
 from contrast3d.recipes.machine import Machine
-from contrast3d.recipes.pretrain import pretrain
+from contrast3d.recipes.pretrain import next_commands, pretrain
+from contrast3d.recipes.runs import Run
 
 NAME = killed_runs.NAME
 PATIENCE = 400  # seconds, for a very busy machine
@@ -106,7 +108,9 @@ def test_what_it_leaves_behind(recipe, tmp_path):
     run, outcome = pretrain(NAME, recipe, Machine(out=tmp_path / "a" / "run", quiet=True))
     assert outcome.status == "finished"
     assert (run.name, run.recipe, run.path) == (NAME, recipe, tmp_path / "a" / "run")
-    assert {p.name for p in run.path.iterdir()} == {"recipe.json", "metrics.jsonl", "state.pt", "encoder.safetensors"}
+    assert {p.name for p in run.path.iterdir()} == {
+        "recipe.json", "metrics.jsonl", "state.pt", "encoder.safetensors", "origin.json", ".lock",
+    }
     epoch = next(line for line in run.folder.metrics() if line["kind"] == "epoch")
     assert {"knn_accuracy", "rankme"} <= epoch.keys(), epoch
 
@@ -149,11 +153,87 @@ def test_views_that_do_not_differ_are_warned_of_unless_asked_for(recipe, tmp_pat
     with pytest.warns(CollapseWarning) as told:
         pretrain(NAME, points, machine)
     assert "identical views" in str(told[0].message)
+    assert "Try: --augmentation" in str(told[0].message)
     assert "collapsed" in str(told[1].message)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         alike = dataclasses.replace(recipe, identical_views=True, probe_every=2)
         pretrain(NAME, alike, Machine(out=tmp_path / "alike", quiet=True))
+
+
+def test_identical_views_are_as_loud_as_a_collapse(recipe, tmp_path, capsys):
+    alike = dataclasses.replace(recipe, augmentation="none", num_points=48, probe_every=2)
+    with pytest.warns(CollapseWarning, match="identical views"):
+        pretrain(NAME, alike, Machine(out=tmp_path / "run"))
+    assert "IDENTICAL VIEWS" in capsys.readouterr().err
+
+
+def test_data_that_changed_are_not_resumed_on(recipe, tmp_path):
+    machine = Machine(out=tmp_path / "run", quiet=True)
+    run, _ = pretrain(NAME, recipe, machine)
+    assert run.folder.recipe["data_hash"] == recipe.pretraining_shapes(tmp_path).hash
+    tiny.write_npz(tmp_path / "own.npz", shapes=63)
+    with pytest.raises(ConfigError, match=r"trained on other data: .*own.* has changed since"):
+        pretrain(NAME, recipe, machine)
+
+    tiny.write_npz(tmp_path / "own.npz")
+    path = run.path / "recipe.json"  # as runs before the hash was stored
+    path.write_text(json.dumps({k: v for k, v in run.folder.recipe.items() if k != "data_hash"}))
+    before = weights(run.path)
+    assert pretrain(NAME, recipe, machine)[1].status == "finished"
+    assert weights(run.path) == before
+
+
+def test_a_folder_in_use_is_refused(recipe, tmp_path):
+    run, _ = pretrain(NAME, recipe, Machine(out=tmp_path / "run", quiet=True))
+    before = weights(run.path)
+    with RunDir(run.path).locked(), pytest.raises(ConfigError, match="another process trains in this folder"):
+        pretrain(NAME, recipe, Machine(out=tmp_path / "run", quiet=True, restart=True))
+    assert weights(run.path) == before  # --restart has not begun to forget
+
+
+@pytest.mark.parametrize(("shapes", "classes"), [(3, 3), (4, 2)])
+def test_labels_too_few_to_probe_do_not_stop_training(recipe, tmp_path, shapes, classes):
+    tiny.write_npz(tmp_path / "own.npz", shapes=shapes, classes=classes)
+    with pytest.warns(UserWarning, match="without the kNN probe"):
+        _, outcome = pretrain(NAME, recipe, Machine(out=tmp_path / "run", quiet=True))
+    assert outcome.status == "finished"
+    assert "rankme" in outcome.metrics
+    assert "knn_accuracy" not in outcome.metrics
+
+
+@pytest.mark.parametrize(("dataset", "metrics", "commands"), [
+    ("own.npz", {"knn_accuracy": 0.5}, ["contrast3d evaluate linear R", "contrast3d report R"]),
+    ("own.npz", {}, ["contrast3d report R"]),
+    ("LDraw40", {"knn_accuracy": 0.5}, ["contrast3d evaluate linear R", "contrast3d report R"]),
+    ("ModelNet40", {"knn_accuracy": 0.5},
+     ["contrast3d evaluate linear R --data-root 'my data'", "contrast3d report R --data-root 'my data'"]),
+])
+def test_what_to_do_next(recipe, dataset, metrics, commands):
+    run = Run(RunDir("R"), NAME, dataclasses.replace(recipe, dataset=dataset))
+    outcome = Outcome("finished", 1, 1, 1.0, metrics)
+    assert next_commands(run, outcome, Machine(data_root=Path("my data"))) == commands
+
+
+@pytest.mark.slow
+def test_two_processes_start_over_together_and_speak_once(recipe, tmp_path):
+    """Rank 0 forgets the former run before the other one looks for its state."""
+    pretrain(NAME, recipe, Machine(out=tmp_path / "run", quiet=True))
+
+    def start(*more: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port",
+                   str(20000 + os.getpid() % 20000), "-m", "contrast3d.cli", "pretrain", NAME,
+                   *tiny.flags(NAME, recipe), "--out", str(tmp_path / "run"), "--threads", "1", "--quiet", *more]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
+
+    done = start("--restart", "--seed", "9")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("finished: 1 epochs") == 1
+    assert RunDir(tmp_path / "run").recipe["fields"]["seed"] == 9
+    for mistake, words in ((["--dataset", "nowhere.npz"], "nowhere.npz: no such file"), (["--k", "0"], "k = 0")):
+        done = start(*mistake)
+        assert done.returncode != 0
+        assert done.stderr.count(words) == 1, done.stderr[-3000:]
 
 
 def test_threads(recipe, tmp_path):

@@ -15,7 +15,7 @@ import torch
 from contrast3d import cli
 from contrast3d.engine.distributed import Ranks
 from contrast3d.engine.settings import Training
-from contrast3d.errors import ConfigError
+from contrast3d.errors import ConfigError, DataError
 from contrast3d.recipes import datasets, table
 from contrast3d.recipes.runs import load_run, record
 from contrast3d.types import Clouds
@@ -174,9 +174,40 @@ def test_widest_split(dataset, split):
     assert datasets.widest_split(dataset) == split
 
 
+def test_a_set_in_one_piece_is_split_by_label(tmp_path):
+    recipe = tiny.shrunk(table.find("simclr-ldraw40"), dataset="SweetHome3D")
+    train, test = (recipe.shapes(split, tmp_path) for split in ("train", "test"))
+    assert len(train) + len(test) == 481
+    assert 90 <= len(test) <= 100
+    assert not set(train.names) & set(test.names)
+    assert train.labels.min() >= 0
+
+
+def test_a_set_in_one_piece_without_labels_is_trained_on_whole():
+    assert datasets.is_whole("LDrawPool")
+    assert datasets.whole_split("LDrawPool") == "all"
+    assert datasets.whole_split("own.npz") == "all"
+    assert not datasets.is_whole("ModelNet40")
+
+
 def test_a_missing_split_is_told(tmp_path):
     with pytest.raises(ConfigError, match="SweetHome3D has no test split, only all, labelled"):
-        tiny.shrunk(table.find("simclr-ldraw40"), dataset="SweetHome3D").shapes("test", tmp_path)
+        datasets.read("SweetHome3D", "test", tmp_path, 48)
+
+
+def test_a_file_goes_by_its_path(tmp_path):
+    with pytest.raises(ConfigError, match=r"dataset = 'arrays'; expected the path of your file, ending in \.npz"):
+        tiny.shrunk(table.find("simclr-ldraw40"), dataset="arrays").shapes("train", tmp_path)
+    with pytest.raises(ConfigError, match="no data set 'nonsense'") as error:
+        datasets.find("nonsense")
+    assert "arrays" not in str(error.value)
+
+
+def test_labels_too_few_to_part_a_file(tmp_path):
+    recipe = tiny.shrunk(table.find("simclr-ldraw40"), dataset=str(tiny.write_npz(tmp_path / "own.npz", shapes=3)))
+    assert len(recipe.shapes("train", tmp_path)) == 3
+    with pytest.raises(DataError, match="3 samples in 3 groups"):
+        recipe.shapes("test", tmp_path)
 
 
 # End to end.

@@ -51,7 +51,9 @@ def test_a_page_of_shapes_without_labels(tmp_path):
     recipe = tiny.shrunk(table.find(NAME), dataset=str(file))
     run, outcome = pretrain(NAME, recipe, Machine(out=tmp_path / "run", quiet=True))
     assert "knn" not in "".join(outcome.metrics)
-    assert reporting.report(run).stat().st_size > 10_000
+    page = reporting.report(run).read_text()
+    assert "features of 20 training shapes" in page
+    assert "test shapes" not in page
 
 
 def test_views_are_those_of_training(run):
@@ -98,9 +100,51 @@ def test_the_command_of_a_run_repeats_it(name, changes, monkeypatch):
 
 def test_predictions_that_do_not_fit_are_left_out():
     results = {"predictions-linear": {"classes": [0, 1, 2]}, "linear-own-all": {"metric": "accuracy"}}
-    assert reporting.predictions(results, 3).tolist() == [0, 1, 2]
-    assert reporting.predictions(results, 4) is None
-    assert reporting.predictions({}, 3) is None
+    found, whose = reporting.predictions(results, 3)
+    assert (found.tolist(), whose) == ([0, 1, 2], "the linear probe (number of labels not recorded)")
+    assert reporting.predictions(results, 4)[0] is None
+    assert reporting.predictions({}, 3)[0] is None
+
+
+def test_linear_predictions_go_before_those_of_knn():
+    names = enumerate(("knn", "linear"))
+    results = {f"predictions-{p}": {"classes": [i], "protocol": f"{p} probe", "step": 8} for i, p in names}
+    found, whose = reporting.predictions(results, 1, step=8)
+    assert (found.tolist(), whose) == ([1], "the linear probe (all labels)")
+    assert "stale: of step 8" in reporting.predictions(results, 1, step=12)[1]
+
+
+def test_the_head_tells_where_the_run_comes_from_and_whether_it_is_over(run, monkeypatch):
+    monkeypatch.setattr("contrast3d.recipes.runs.commit", lambda: "of this process")
+    test = run.recipe.shapes("test", run.path)
+    told = reporting.summary(run, test, "test shapes")
+    assert (told["commit"], told["machine"]) == (run.origin()["commit"], run.origin()["device"])
+    assert "unfinished" not in told["trained"]
+    longer = Run(run.folder, run.name, dataclasses.replace(run.recipe, epochs=7))
+    assert reporting.summary(longer, test, "test shapes")["trained"].endswith("unfinished, 7 epochs planned")
+
+
+def test_labels_without_classes_have_a_page(tmp_path):
+    labels = np.arange(30) % 3
+    np.savez(tmp_path / "numbered.npz", points=tiny.clouds(labels, 48), label=labels)
+    recipe = tiny.shrunk(table.find(NAME), dataset=str(tmp_path / "numbered.npz"))
+    run, _ = pretrain(NAME, recipe, Machine(out=tmp_path / "run", quiet=True))
+    evaluate("knn", run, labels_per_class=(None,), draws=1)
+    page = reporting.report(run).read_text()
+    assert "columns what the knn probe (all labels) said" in page
+    assert "test shapes" in page
+
+
+def test_an_epoch_that_is_not_probed_leaves_no_gap(tmp_path):
+    recipe = tiny.shrunk(
+        table.find(NAME), dataset=str(tiny.write_npz(tmp_path / "own.npz")), epochs=5, probe_every=2
+    )
+    run, outcome = pretrain(NAME, recipe, Machine(out=tmp_path / "run", quiet=True))
+    assert [line["epoch"] for line in run.folder.metrics() if line["kind"] == "epoch"] == [2, 4, 5]
+    assert "knn_accuracy" in outcome.metrics
+    page = reporting.report(run).read_text()
+    assert "not finite" not in page
+    assert "<h3>Alignment</h3>" in page
 
 
 def test_result_tables_put_columns_in_order_and_gaps_where_nothing_was_run():
@@ -117,7 +161,12 @@ def test_result_tables_put_columns_in_order_and_gaps_where_nothing_was_run():
         "a": result(5, majority=cell),
         "x": {**result(5), "metric": "balanced_accuracy"}, "predictions-svm": {"classes": []},
     }
-    (shown,) = reporting.result_tables(results)
+    (shown,) = reporting.result_tables(results, step=8)  # results of older versions do not tell their step
+    assert "Stale" not in shown.note
+    results["a"]["step"], results["b"]["step"] = 4, 8
+    (shown,) = reporting.result_tables(results, step=8)
+    assert "Stale: '5' is of step 4. The run has gone on to step 8; evaluate it again." in shown.note
+    assert "'20'" not in shown.note
     assert shown.title == "own: svm probe"
     assert tuple(shown.columns) == ("", "5", "20", "all")
     rows = dict(shown.rows)

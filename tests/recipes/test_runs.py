@@ -12,7 +12,7 @@ import torch
 from contrast3d.engine.run_dir import RunDir
 from contrast3d.errors import ConfigError, DataError, MissingDataError
 from contrast3d.recipes import table
-from contrast3d.recipes.runs import load_run, record
+from contrast3d.recipes.runs import Run, load_run, record, record_origin
 
 NAME = "simclr-ldraw40"
 RECIPE = tiny.shrunk(table.find(NAME), layers=(8, 12), dataset="own.npz")
@@ -50,6 +50,46 @@ def test_record_is_json_and_complete():
     assert written["recipe"] == NAME
     assert written["fields"].keys() == {f.name for f in dataclasses.fields(RECIPE)}
     assert json.loads(json.dumps(written))["fields"]["layers"] == [8, 12]
+
+
+def test_the_title_is_the_folders_own_name(run, monkeypatch):
+    monkeypatch.chdir(run.path)
+    assert Run(RunDir("."), NAME, RECIPE).title == run.title == "run"
+
+
+def test_overrides_are_the_fields_that_differ(run):
+    own = table.find(NAME)
+    assert Run(run.folder, NAME, own).overrides() == {}
+    assert Run(run.folder, NAME, dataclasses.replace(own, epochs=3, layers=(8,))).overrides() == {
+        "epochs": 3, "layers": (8,)}
+
+
+def test_where_the_weights_stand(run):
+    assert run.trained() == {"step": None, "epoch": None}  # an older file
+    assert not run.finished()
+    for epoch in (1, 2):
+        run.folder.log({"kind": "train", "step": 4 * epoch, "epoch": epoch})
+        run.folder.log({"kind": "epoch", "step": 4 * epoch, "epoch": epoch})
+    run.folder.save_encoder(run.encoder(), {"contrast3d": json.dumps({"step": 6})})
+    assert run.trained() == {"step": 6, "epoch": 1}
+    for step, epochs, finished in ((8, 2, True), (6, 2, False), (8, 3, False)):
+        run.folder.save_encoder(run.encoder(), {"contrast3d": json.dumps({"step": step})})
+        rewrite(run, epochs=epochs)
+        assert load_run(run.path).finished() == finished
+
+
+def test_the_origin_is_that_of_the_beginning(run, monkeypatch):
+    assert run.origin() == {}  # an older run
+    record_origin(run.folder, torch.device("cpu"))
+    first = run.origin()
+    assert set(first) == {"commit", "device"}
+    monkeypatch.setattr("contrast3d.recipes.runs.commit", lambda: "another")
+    run.folder.save_state({"step": 3})
+    record_origin(run.folder, torch.device("cpu"))
+    assert run.origin() == first
+    (run.path / "origin.json").write_text("{")
+    with pytest.raises(DataError, match=r"origin\.json: unreadable"):
+        run.origin()
 
 
 def test_what_an_older_version_did_not_write_takes_the_recipes_value(run):

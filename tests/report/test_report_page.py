@@ -65,11 +65,16 @@ def pair(name="shape") -> ViewPair:
 
 
 def metrics(epochs=3) -> list[dict]:
-    train = [{"kind": "train", "step": i, "loss": 5 - 0.01 * i, "lr": 1e-3} for i in range(10 * epochs)]
-    return train + [
-        {"kind": "epoch", "epoch": i, "knn_accuracy": 0.2 + 0.01 * i, "rankme": 10.0 + i, "alignment": 0.2,
-         "uniformity": -2.0 - i, "feature_std": 0.9} for i in range(epochs)
-    ]
+    """Lines as pretrain writes them: one of training per epoch, one of the probe after every third and the last."""
+    lines = []
+    for i in range(1, epochs + 1):
+        place = {"step": 10 * i, "epoch": i}
+        lines.append({"kind": "train", **place, "loss": 5 - 0.1 * i, "alignment": 0.2 + 0.1 / i, "pair_accuracy": 0.5,
+                      "lr": 1e-3, "seconds": 2.0 * i})
+        if i % 3 == 0 or i == epochs:
+            lines.append({"kind": "epoch", **place, "knn_accuracy": 0.2 + 0.01 * i, "rankme": 10.0 + i,
+                          "uniformity": -2.0 - i, "feature_std": 0.9, "seconds": 2.0 * i})
+    return lines
 
 
 TABLE = ResultTable(
@@ -161,11 +166,12 @@ def test_equal_features_make_a_page(tmp_path):
 
 
 def test_values_that_are_not_finite_are_counted_and_never_drawn(tmp_path):
-    lines = metrics()
-    lines[3]["loss"], lines[4]["loss"], lines[5]["loss"] = float("nan"), None, float("inf")
+    lines = metrics(9)
+    train = [line for line in lines if line["kind"] == "train"]
+    train[3]["loss"], train[4]["loss"], train[5]["loss"] = float("nan"), None, float("inf")
     lines[-1]["rankme"] = "NaN"
     page = whole(tmp_path, metrics=lines)
-    assert "3 of 30 values are not finite" in page
+    assert "3 of 9 values are not finite" in page
     assert "1 of 3 values are not finite" in page
     assert not re.search(r'(?:d|cx|cy|x|y)="[^"]*(?:nan|inf)', page)
 
@@ -181,9 +187,38 @@ def test_a_run_that_is_nan_from_the_start(tmp_path):
 def test_a_single_epoch_is_a_dot(tmp_path):
     page = whole(tmp_path, metrics=metrics(1), tables=[], gallery=None, views=None)
     parsed(page)
-    health = page[page.index('id="health"'):page.index("</section>", page.index('id="health"'))]
-    assert health.count("<circle") == health.count("<svg") == 4
+    assert health(page).count("<circle") == health(page).count("<svg") == 4
     assert ">1</dd>" in page  # one epoch
+
+
+def health(page: str) -> str:
+    return page[page.index('id="health"'):page.index("</section>", page.index('id="health"'))]
+
+
+def test_epochs_that_were_not_probed_are_no_values_that_went_wrong(tmp_path):
+    lines = metrics(7)
+    former = [{"kind": "epoch", "step": 10 * i, "epoch": i} for i in (1, 2, 4, 5)]  # older versions wrote empty lines
+    page = whole(tmp_path, metrics=sorted([*lines, *former], key=lambda line: line["step"]))
+    assert "not finite" not in page
+    assert ">7</dd>" in page  # epochs, however many were probed
+    figure = page[page.index("<h3>RankMe"):page.index("<h3>Alignment")]
+    assert figure.count("<circle") == 3
+    assert figure.split('class="line"')[1].split('"/>')[0].count("M") == 1  # one line through the probed epochs
+
+
+def test_alignment_is_read_where_training_logs_it(tmp_path):
+    page = health(whole(tmp_path, metrics=metrics(7)))
+    assert "<h3>Alignment</h3>" in page
+    assert page[page.index("<h3>Alignment"):page.index("<h3>Uniformity")].count("<circle") == 7
+    measured = [{**line, "alignment": 0.4} if line["kind"] == "epoch" else line for line in metrics(7)]
+    page = health(whole(tmp_path, metrics=measured))  # the probe's own number goes first
+    assert page[page.index("<h3>Alignment"):page.index("<h3>Uniformity")].count("<circle") == 3
+
+
+def test_the_confusions_say_whose_they_are(tmp_path):
+    page = whole(tmp_path, gallery=gallery(predictor="the svm probe (all labels)"))
+    assert "columns what the svm probe (all labels) said" in page
+    assert "misclassified by the svm probe (all labels)." in page
 
 
 def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ _SPELLINGS = {
     "name": ("name", "names"), "classes": ("classes", "shape_names"),
 }
 _DEFLATE_LIMIT = 1100  # no honest array is compressed further: deflate cannot
+_MOST_UNNAMED = 2**16  # classes without names; a larger number is an identifier, and no class
 
 
 def load_arrays(
@@ -31,7 +32,7 @@ def load_arrays(
 
     points (also called data or xyz): (S, N, 3) numbers.
     label (labels): (S,) or (S, 1) whole numbers, -1 = none. name (names): (S,) texts, unique.
-    classes (shape_names): one text per label. A .npy holds the points alone.
+    classes (shape_names): one text per label; without them the numbers are the names. A .npy holds the points alone.
     num_points: how many points to keep of each shape, in random order; None keeps all in theirs.
     normalize: unit sphere, centred by "mean" (True) or "bbox"; False leaves the points as they are.
     """
@@ -130,6 +131,8 @@ def shape_set(
     names = _texts(_pick(arrays, "name"), f"{where}[name]", len(points))
     classes = _texts(_pick(arrays, "classes"), f"{where}[classes]", None)
     labels = check_labels(_pick(arrays, "label"), where, len(points), classes)
+    if labels is not None and not classes:
+        classes = [str(number) for number in range(int(labels.max()) + 1)]
     if num_points is not None and num_points > points.shape[1]:
         found = f"{points.shape[1]} points a shape"
         raise DataError(where, found, f"at least {num_points}", "a smaller num_points")
@@ -180,7 +183,7 @@ def check_labels(
     flat = labels.reshape(-1)
     if flat.dtype.kind not in "fiu" or not np.isfinite(flat).all() or (flat != np.floor(flat)).any():
         raise DataError(where, f"label of type {flat.dtype} that are no class numbers", "whole numbers")
-    top = len(classes) if len(classes) else 2**31
+    top = len(classes) if len(classes) else _MOST_UNNAMED
     bad = flat[(flat < -1) | (flat >= top)]
     if len(bad):
         raise DataError(where, f"label {bad[0]}", f"-1 (none) to {top - 1}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
@@ -102,17 +102,23 @@ def identical_views(first: Clouds, second: Clouds) -> Bool[Tensor, "b"]:
     return torch.tensor([torch.equal(a, b) for a, b in pairs], device=same.device)
 
 
-def check_views(loader: ViewLoader) -> int:
-    """Draw the first batch and warn (CollapseWarning) of samples whose views do not differ; how many."""
+def check_views(
+    loader: ViewLoader, advice: str = "Give the loader a transform that draws per view",
+    warn: Callable[[str], None] | None = None,
+) -> int:
+    """Draw the first batch and warn of samples whose views do not differ; how many.
+
+    advice: what to do about it. warn: takes the message; by default it becomes a CollapseWarning.
+    """
     views = loader.batch(0, 0)
     same = torch.zeros(len(views[0]), dtype=torch.bool, device=views[0].device)
     for i, first in enumerate(views):
         for second in views[i + 1 :]:
             same |= identical_views(first, second)
     count = int(same.sum())
-    if count:
-        warnings.warn(
-            f"{count} of {len(same)} samples have identical views: there is no invariance to learn. "
-            "Give the loader a transform that draws per view", CollapseWarning, stacklevel=2,
-        )
+    message = f"{count} of {len(same)} samples have identical views: there is no invariance to learn. {advice}"
+    if count and warn is not None:
+        warn(message)
+    elif count:
+        warnings.warn(message, CollapseWarning, stacklevel=2)
     return count

@@ -18,11 +18,10 @@ from contrast3d.downstream import baselines
 from contrast3d.downstream.features import device_of, extract
 from contrast3d.downstream.probes import Prediction, probe
 from contrast3d.downstream.splits import few_labels, folds
-from contrast3d.downstream.table import TRAINING_FREE, UNTRAINED, Table
+from contrast3d.downstream.table import MAJORITY, SUPERVISED, TRAINING_FREE, UNTRAINED, Table
 from contrast3d.errors import ConfigError, DataError
 
 Data = Callable[[str], ShapeSet] | tuple[ShapeSet, ShapeSet]
-MAJORITY, SUPERVISED = "majority class", "supervised"
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def label_efficiency(
 
     kind: "linear", "svm" or "knn" (see probes.probe).
     data: (train, test), or a callable such as datasets.LDraw40: data("train"), data("test").
-    name: what the table calls the encoder.
+    name: what the table calls the encoder; not as it calls a baseline.
     draws: of the labels; draw d uses seed + d and is the same for every contestant. With all labels there is
         nothing to draw, so features that do not vary with the seed are probed once, and the supervised network
         is trained once.

@@ -51,5 +51,5 @@ def extract(
     broken = int((~torch.isfinite(features)).any(1).sum())
     if broken:
         raise DataError("features", f"NaN or infinity for {broken} of {len(shapes)} shapes of {shapes.title}",
-                        "finite features", "a smaller learning rate, or precision 32 in pre-training")
+                        "finite features", "pre-training with a smaller --lr, or with --precision float32")
     return features

@@ -19,24 +19,25 @@ class OnlineProbe:
 
     train, val: disjoint parts of the training split (see splits.validation_split); where either has no
         labels there is no kNN accuracy. At most `most_shapes` of each are used, the same ones in every epoch.
-    every: epochs between two looks; others return {}. k: neighbours that vote.
+    every: epochs between two looks; others return {}. last: an epoch that is looked at in any case.
+    k: neighbours that vote.
 
     Health is read from the features of `val`: rankme, uniformity, feature_std.
     """
 
     def __init__(
         self, train: ShapeSet, val: ShapeSet, every: int = 1, k: int = 20, most_shapes: int = 1024,
-        batch_size: int = 64,
+        batch_size: int = 64, last: int | None = None,
     ):
         if every < 1 or k < 1:
             raise ConfigError(f"every={every}, k={k}: both are at least 1")
         if len(val) < 2:
             raise DataError(val.title, "1 shape to validate on", "at least 2")
         self.train, self.val = _at_most(train, most_shapes), _at_most(val, most_shapes)
-        self.every, self.k, self.batch_size = every, k, batch_size
+        self.every, self.k, self.batch_size, self.last = every, k, batch_size, last
 
     def __call__(self, epoch: int, method: nn.Module) -> dict[str, float]:
-        if epoch % self.every:
+        if epoch % self.every and epoch != self.last:
             return {}
         queries = extract(method.encoder, self.val, self.batch_size)
         health = {

@@ -9,8 +9,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from contrast3d.downstream.probes import Prediction
+from contrast3d.errors import ConfigError
 
-TRAINING_FREE, UNTRAINED = "training-free", "untrained encoder"
+MAJORITY, SUPERVISED, TRAINING_FREE, UNTRAINED = "majority class", "supervised", "training-free", "untrained encoder"
+BASELINES = (MAJORITY, SUPERVISED, TRAINING_FREE, UNTRAINED)
 COMPARED = (TRAINING_FREE, UNTRAINED)  # what a pre-trained encoder has to beat; tables show by how much
 METRICS = ("accuracy", "balanced_accuracy")
 
@@ -49,6 +51,13 @@ class Table:
     classes: tuple[str, ...] = ()
     wall_s: float = 0.0
     scores: dict[tuple[str, int | None], list[Prediction]] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.ours in BASELINES or not self.ours:
+            raise ConfigError(
+                f"the encoder is called {self.ours!r}; expected a name that no baseline has ({', '.join(BASELINES)}). "
+                "Try: rename the run folder"
+            )
 
     def add(self, contestant: str, budget: int | None, prediction: Prediction) -> None:
         self.scores.setdefault((contestant, budget), []).append(prediction)

@@ -14,7 +14,7 @@ from contrast3d.engine.means import RunningMeans
 from contrast3d.engine.randomness import random_state, set_random_state
 from contrast3d.engine.run_dir import RunDir, differences
 from contrast3d.engine.schedule import Plan
-from contrast3d.errors import ConfigError, DataError
+from contrast3d.errors import ConfigError, Contrast3dError, DataError, FailedElsewhere
 from contrast3d.ops.collective import rank
 
 # An epoch's end is saved when saves have cost less than this share of the time.
@@ -90,13 +90,28 @@ class Checkpoints:
             "optimizer": self.optimizer.state_dict(),
             "random": distributed.gather(random_state()),
         })
-        encoder = getattr(self.method, "encoder", None)
-        if isinstance(encoder, nn.Module) and distributed.is_main():
-            origin = {"recipe": self.run.recipe if self.run.has_recipe else {}, "step": position.step}
-            # one entry, since safetensors writes several in random order
-            self.run.save_encoder(encoder, {"contrast3d": json.dumps(origin)})
+        self._save_encoder(position.step)
         self._saved_at, self._saved_step = time.monotonic(), position.step
         self._cost = self._saved_at - start
+
+    def mend_encoder(self, step: int) -> None:
+        """Write encoder.safetensors again where it is missing, damaged, or of a step before state.pt's `step`."""
+        if self.run is None or not distributed.is_main():
+            return
+        try:
+            origin = json.loads(self.run.encoder_metadata().get("contrast3d", "{}"))
+            if origin.get("step") == step:
+                return
+        except DataError:
+            pass
+        self._save_encoder(step)
+
+    def _save_encoder(self, step: int) -> None:
+        encoder = getattr(self.method, "encoder", None)
+        if isinstance(encoder, nn.Module) and distributed.is_main():
+            origin = {"recipe": self.run.recipe if self.run.has_recipe else {}, "step": step}
+            # one entry, since safetensors writes several in random order
+            self.run.save_encoder(encoder, {"contrast3d": json.dumps(origin)})
 
     @property
     def _fingerprint(self) -> dict:
@@ -109,14 +124,14 @@ class Checkpoints:
         if changed:
             raise ConfigError(
                 f"{self.run.path} was trained with other settings: {'; '.join(changed)}. "
-                "Try: the run's own settings to resume it, another run folder, or resume=False to start over"
+                "Try: the run's own settings to resume it, another run folder, or --restart (in Python resume=False)"
             )
         shapes = {name: list(tensor.shape) for name, tensor in self.method.state_dict().items()}
         changed = differences({name: list(tensor.shape) for name, tensor in state["method"].items()}, shapes)
         if changed:
             raise ConfigError(
                 f"{self.run.path} holds another model: {'; '.join(changed[:3])}. "
-                "Try: the run's own model to resume it, another run folder, or resume=False to start over"
+                "Try: the run's own model to resume it, another run folder, or --restart (in Python resume=False)"
             )
 
     def _check_finite(self, step: int) -> None:
@@ -125,8 +140,10 @@ class Checkpoints:
             raise diverged(f"parameters ({broken[0]}, ...) are not finite", step, self.optimizer, self.run)
 
 
-def diverged(what: str, step: int, optimizer: torch.optim.Optimizer, run: RunDir | None) -> ConfigError:
-    """The error of a training that has left the finite numbers; nothing is saved after it."""
+def diverged(what: str, step: int, optimizer: torch.optim.Optimizer, run: RunDir | None) -> Contrast3dError:
+    """The error of a training that has left the finite numbers, which all ranks do at once; nothing is saved after."""
+    if not distributed.is_main():
+        return FailedElsewhere("rank 0 says why")
     lr = optimizer.param_groups[0]["lr"]
     kept = f" The last good checkpoint is kept in {run.path}." if run is not None and run.has_state else ""
     return ConfigError(

@@ -35,11 +35,11 @@ def collapse_message(numbers: dict, epoch: int) -> str | None:
     )
 
 
-def warn_of_collapse(message: str, quiet: bool = False) -> None:
+def warn_of_collapse(message: str, quiet: bool = False, title: str = "COLLAPSE") -> None:
     """A CollapseWarning, and a red panel on stderr unless `quiet`."""
     if not quiet:
         from rich.console import Console
         from rich.panel import Panel
 
-        Console(stderr=True).print(Panel(message, title="COLLAPSE", style="bold red"))
+        Console(stderr=True).print(Panel(message, title=title, style="bold red"))
     warnings.warn(message, CollapseWarning, stacklevel=3)

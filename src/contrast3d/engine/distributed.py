@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from contrast3d.errors import ConfigError
+from contrast3d.errors import ConfigError, FailedElsewhere
 from contrast3d.ops.collective import rank
 
 
@@ -33,7 +35,12 @@ def setup(device: str = "auto") -> Ranks:
     if "RANK" not in os.environ:
         return Ranks(0, 1, 0, pick_device(device))
     rank, world, local_rank = (int(os.environ[k]) for k in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    chosen = pick_device(device)
+    try:
+        chosen = pick_device(device)
+    except ConfigError:
+        if local_rank == 0:
+            raise
+        raise FailedElsewhere("the first process of this machine says why") from None
     if chosen.type == "mps":  # there are no collectives on Apple GPUs
         chosen = torch.device("cpu")
     if chosen.type == "cuda":
@@ -64,7 +71,13 @@ def pick_device(name: str = "auto") -> torch.device:
     if not available.get(kind, False):
         there = [k for k, v in available.items() if v]
         raise ConfigError(f"device {name!r} is not available here; expected auto or one of {there}")
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device {name!r} is none; expected {kind}, or {kind}:0 and so on") from None
+    if kind == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device {name!r} is not available here; there are {torch.cuda.device_count()} GPUs")
+    return device
 
 
 def is_distributed() -> bool:
@@ -75,6 +88,25 @@ def is_distributed() -> bool:
 def is_main() -> bool:
     """True in the one process that writes files and prints."""
     return rank() == 0
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """A block that all ranks leave together, or fail together: the first that failed raises its own error.
+
+    The others raise FailedElsewhere instead of waiting for it forever, so that a mistake which all of them
+    made is told once. Every rank must come by; the block itself must not talk to other ranks.
+    """
+    error = None
+    try:
+        yield
+    except Exception as own:
+        error = own
+    first_failed = -maximum(-float("inf") if error is None else -rank())[0]
+    if error is not None and first_failed == rank():
+        raise error
+    if first_failed < float("inf"):
+        raise FailedElsewhere(f"rank {int(first_failed)} says why")
 
 
 def maximum(*values: float | int) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -24,7 +24,7 @@ from contrast3d.engine.randomness import preserved_randomness, seed_everything
 from contrast3d.engine.run_dir import RunDir
 from contrast3d.engine.schedule import Plan
 from contrast3d.engine.settings import Training
-from contrast3d.errors import ConfigError
+from contrast3d.errors import ConfigError, FailedElsewhere
 from contrast3d.ops.collective import rank
 
 # Reading the loss makes a GPU wait, so there it is checked for NaN only every so many steps.
@@ -83,22 +83,37 @@ def train(
 
     method(batch) returns {"loss": scalar, **numbers to log}. Optional: `before_step(progress)` and
     `after_step()` around each optimiser step, `param_groups()`, and `encoder`, saved with every checkpoint.
-    on_epoch(epochs done, method) runs on the main rank after each epoch, in eval mode; its numbers are
-    logged. What it draws from the generators does not change the training. It must not talk to other ranks.
+    on_epoch(epochs done, method) runs on the main rank after each epoch, in eval mode; its numbers, if it
+    returns any, are logged. What it draws from the generators does not change the training. It must not talk to
+    other ranks.
     checkpoint_steps: save every so many steps, beside every `settings.checkpoint_seconds`.
 
     On the CPU, a run that was interrupted or killed ends with the same bits as one that was not. SIGINT and
     SIGTERM finish the step, save, and return an interrupted Outcome. Raises ConfigError when the loss is NaN
-    or infinite, or when `run` was trained with other settings.
+    or infinite, when `run` was trained with other settings, or when another process trains in it.
     """
+    with ExitStack() as held:
+        if run is not None:
+            with distributed.together():
+                held.enter_context(run.locked())
+        return _train(method, loader, settings, run, torch.device(device), resume, on_epoch, checkpoint_steps, quiet,
+                      tensorboard)
+
+
+def _train(
+    method: nn.Module, loader: Loader, settings: Training, run: RunDir | None, device: torch.device, resume: bool,
+    on_epoch: Callable[[int, nn.Module], dict[str, float]] | None, checkpoint_steps: int | None, quiet: bool,
+    tensorboard: bool,
+) -> Outcome:
+    """`train`, with the run folder locked."""
     keep_freed_memory()
-    device = torch.device(device)
     plan = Plan(settings, len(loader))
     seed_everything(settings.seed + rank())
     method.to(device)
     optimizer = build_optimizer(method, settings)
     checkpoints = Checkpoints(run, method, optimizer, plan, checkpoint_steps)
-    position = checkpoints.restore(resume)
+    with distributed.together():
+        position = checkpoints.restore(resume)
     _check_ranks_agree(position.step)
     forward = distributed.parallel(method)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16")
@@ -162,6 +177,8 @@ def train(
             _close_epoch(position, method, optimizer, plan, journal, on_epoch)
         if status == "finished" and position.step > start_step:
             checkpoints.save(position)
+        elif status == "finished":
+            checkpoints.mend_encoder(position.step)
 
     epochs = position.step // plan.steps_per_epoch
     signal = int(stop) if status == "interrupted" else None
@@ -186,15 +203,19 @@ def _close_epoch(
     with preserved_randomness():
         measured = {name: float(value) for name, value in on_epoch(epoch, method).items()}
     method.train()
-    journal.write("epoch", position.step, epoch, measured, position.seconds)
-    journal.watch_health(measured, epoch)
+    if measured:  # on_epoch may look only now and then
+        journal.write("epoch", position.step, epoch, measured, position.seconds)
+        journal.watch_health(measured, epoch)
     position.metrics = {**numbers, **measured}
 
 
 def _check_ranks_agree(step: int) -> None:
     most, least = distributed.maximum(step, -step)
-    if most != -least:
-        raise ConfigError(
-            f"the ranks resume at different steps ({-least:.0f} to {most:.0f}). "
-            "Try: a run folder that all machines share"
-        )
+    if most == -least:
+        return
+    if not distributed.is_main():
+        raise FailedElsewhere("rank 0 says why")
+    raise ConfigError(
+        f"the ranks resume at different steps ({int(-least)} to {int(most)}). "
+        "Try: a run folder that all machines share"
+    )

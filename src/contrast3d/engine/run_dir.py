@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from contrast3d.engine.distributed import is_main
+from contrast3d.engine.lock import exclusive
 from contrast3d.errors import ConfigError, DataError, MissingDataError
 
 
@@ -22,25 +23,55 @@ class RunDir:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self._locked = False
 
     def __repr__(self) -> str:
         return f"RunDir({str(self.path)!r})"
 
-    def create(self, recipe: dict) -> RunDir:
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Inside, no other process trains in this folder, which is made; a ConfigError where one does.
+
+        May be nested. Only the main rank writes, so only it holds the lock.
+        """
+        if self._locked or not is_main():
+            yield
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        with exclusive(self.path / ".lock") as free:
+            if not free:
+                raise ConfigError(
+                    f"another process trains in this folder ({self.path}). Try: wait for its end, or another run folder"
+                )
+            self._locked = True
+            try:
+                yield
+            finally:
+                self._locked = False
+
+    def create(self, recipe: dict, data: str = "the data") -> RunDir:
         """Make the folder and write recipe.json; an existing run of the same recipe is kept, to be resumed.
 
-        Raises a ConfigError that names the fields when the folder holds a run of another recipe.
+        Raises a ConfigError that names the fields when the folder holds a run of another recipe, or `data`
+        when its "data_hash" alone is another; runs that stored none are taken as they are.
         """
         if not is_main():
             return self
         recipe = json.loads(json.dumps(recipe))  # as it will read back: tuples are lists
         self.path.mkdir(parents=True, exist_ok=True)
         if self._recipe_path.exists():
-            changed = differences(self.recipe, recipe)
+            former = self.recipe
+            hashes = former.pop("data_hash", None), recipe.pop("data_hash", None)
+            changed = differences(former, recipe)
             if changed:
                 raise ConfigError(
                     f"{self.path} holds a run of another recipe: {'; '.join(changed)}. "
-                    "Try: another run folder, or the run's own values to resume it"
+                    "Try: another run folder, the run's own values to resume it, or --restart to forget it"
+                )
+            if None not in hashes and hashes[0] != hashes[1]:
+                raise ConfigError(
+                    f"{self.path} was trained on other data: {data} has changed since (data_hash {hashes[0]} there, "
+                    f"{hashes[1]} here). Try: the data as it was, another run folder, or --restart to begin again"
                 )
         else:
             _write_json(self._recipe_path, recipe)
@@ -68,13 +99,8 @@ class RunDir:
         lines = self._metrics_path.read_text().split("\n")
         metrics = []
         for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is a torn line
-            try:
-                metrics.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise DataError(
-                    f"{self._metrics_path}, line {number}", f"not JSON ({error})", "one JSON object per line",
-                    "delete this line",
-                ) from None
+            place = f"{self._metrics_path}, line {number}"
+            metrics.append(_json_object(line, place, "one JSON object per line", "delete this line"))
         return metrics
 
     def rewind(self, step: int) -> None:
@@ -113,7 +139,7 @@ class RunDir:
         except Exception as error:  # torch raises half a dozen types for a damaged file
             raise DataError(
                 str(self._state_path), f"unreadable ({_first_line(error)})", "the state of a run",
-                "delete it (or pass resume=False) to train from the beginning",
+                "--restart (in Python resume=False) to train from the beginning",
             ) from None
 
     def save_encoder(self, encoder: nn.Module, metadata: dict[str, str]) -> None:
@@ -136,10 +162,18 @@ class RunDir:
         try:
             return load_file(self._encoder_path)
         except SafetensorError as error:
-            raise DataError(
-                str(self._encoder_path), f"unreadable ({_first_line(error)})", "a safetensors file",
-                "resume the run: it writes the file again",
-            ) from None
+            raise self._unreadable_encoder(error) from None
+
+    def encoder_metadata(self) -> dict[str, str]:
+        """The `metadata` of encoder.safetensors; reads its header only, and fails where load_encoder_state would."""
+        from safetensors import SafetensorError, safe_open
+
+        self._require(self._encoder_path, "train the run first: it has no checkpoint yet")
+        try:
+            with safe_open(self._encoder_path, framework="pt") as file:
+                return file.metadata() or {}
+        except SafetensorError as error:
+            raise self._unreadable_encoder(error) from None
 
     def save_result(self, name: str, result: dict) -> Path:
         """results/NAME.json."""
@@ -170,6 +204,12 @@ class RunDir:
     def _encoder_path(self) -> Path:
         return self.path / "encoder.safetensors"
 
+    def _unreadable_encoder(self, error: Exception) -> DataError:
+        return DataError(
+            str(self._encoder_path), f"unreadable ({_first_line(error)})", "a safetensors file",
+            "the command that trained the run, once more: it writes the file again",
+        )
+
     def _require(self, path: Path, fix: str) -> None:
         if not self.path.is_dir():
             raise MissingDataError(str(self.path), "no such folder", "a run", "contrast3d pretrain RECIPE")
@@ -179,9 +219,10 @@ class RunDir:
     def _read_json(self, path: Path, fix: str) -> dict:
         self._require(path, fix)
         try:
-            return json.loads(path.read_text())
-        except ValueError as error:
-            raise DataError(str(path), f"not JSON ({error})", "a JSON object", fix) from None
+            text = path.read_text()
+        except UnicodeDecodeError:
+            raise DataError(str(path), "not text", "a JSON object", fix) from None
+        return _json_object(text, str(path), "a JSON object", fix)
 
 
 @contextlib.contextmanager
@@ -213,6 +254,16 @@ def differences(former: dict, present: dict, prefix: str = "") -> list[str]:
         elif a != b:
             phrases.append(f"{prefix}{key} is {a!r} there, {b!r} here")
     return phrases
+
+
+def _json_object(text: str, where: str, expected: str, fix: str) -> dict:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise DataError(where, f"not JSON ({error})", expected, fix) from None
+    if not isinstance(value, dict):
+        raise DataError(where, f"the JSON of a {type(value).__name__}", expected, fix)
+    return value
 
 
 def _write_json(path: Path, value: dict) -> None:

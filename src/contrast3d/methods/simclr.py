@@ -29,6 +29,9 @@ class SimCLR(nn.Module):
         if missing:
             raise ConfigError(f"SimCLR needs an encoder that gives {', '.join(missing)}; {type(encoder).__name__} "
                               f"gives {', '.join(encoder.gives)}")
+        if not isinstance(getattr(encoder, "embed_dim", None), int):
+            raise ConfigError(f"SimCLR: {type(encoder).__name__} has no embed_dim; expected an encoder with the width "
+                              "of its pooled features as `embed_dim`")
         self.encoder = encoder
         self.projector = projector(encoder.embed_dim, hidden_dim, projection_dim, norm=head_norm)
         self.temperature = temperature

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from contrast3d.errors import ConfigError
 from contrast3d.ops.collective import world_size, world_sum
 from contrast3d.ops.edge_conv import update_running
 
@@ -20,7 +21,7 @@ class BatchNorm(nn.BatchNorm1d):
         if self.training and world_size() > 1:
             return self._synchronised(flat).view(x.shape)
         if self.training and len(flat) == 1:
-            raise ValueError("batch norm needs more than one value per channel to train on; use a larger batch")
+            raise ConfigError("batch norm needs more than one value per channel to train on; use a larger batch")
         return super().forward(flat).view(x.shape)
 
     def _synchronised(self, x: Tensor) -> Tensor:

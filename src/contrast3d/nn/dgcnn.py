@@ -38,6 +38,8 @@ class DGCNN(nn.Module):
                  strides: tuple[int, ...] | None = None, readout: tuple[str, ...] = ("max", "mean"),
                  in_features: int = 0):
         super().__init__()
+        if not layers:
+            raise ConfigError("DGCNN: layers=(); expected at least one")
         self.strides = tuple(strides or (1,) * len(layers))
         if k < 1 or len(self.strides) != len(layers) or min(self.strides) < 1:
             raise ConfigError(f"DGCNN: k={k}, {len(layers)} layers and strides {self.strides}; expected k and every "

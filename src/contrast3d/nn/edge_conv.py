@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from contrast3d.errors import ConfigError
 from contrast3d.ops.edge_conv import edge_conv
 from contrast3d.ops.edge_mlp import edge_mlp
 from contrast3d.ops.gather import gather
@@ -26,8 +27,8 @@ class EdgeConv(nn.Module):
                  negative_slope: float = 0.2):
         super().__init__()
         if len(widths) not in (1, 2) or (len(widths) == 2 and not plain_last):
-            raise ValueError(f"EdgeConv widths {widths} with plain_last={plain_last}: expected one width, or two "
-                             "with plain_last=True")
+            raise ConfigError(f"EdgeConv widths {widths} with plain_last={plain_last}: expected one width, or two "
+                              "with plain_last=True")
         self.out_channels = widths[-1]
         self.negative_slope = negative_slope
         self.first = nn.Linear(2 * in_channels, widths[0], bias=plain_last)

@@ -30,7 +30,11 @@ def farthest_point_sampling(
     if not 1 <= m <= n:
         found = f"m={m} points asked of clouds of {n} points"
         raise DataError("farthest_point_sampling", found, f"m from 1 to {n}")
-    first = torch.as_tensor(start, dtype=torch.int64, device=points.device).expand(b)
+    first = torch.as_tensor(start, device=points.device)
+    if first.shape not in ((), (b,)) or first.is_floating_point():
+        found = f"{first.dtype} of shape {tuple(first.shape)}"
+        raise DataError("start", found, f"one whole number, or one per cloud: shape ({b},)")
+    first = first.long().expand(b)
     points = points.detach().to(torch.promote_types(points.dtype, torch.float32))
     if points.device.type != "cpu":
         return _farthest_points_torch(points, m, first)

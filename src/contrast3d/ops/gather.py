@@ -14,9 +14,12 @@ def gather(values: Float[Tensor, "b n c"], index: Int[Tensor, " b *m"]) -> Float
 
     values: (B, N, C). index: (B, M) or (B, M, K), from 0 to N - 1. Returns (B, M, C) or (B, M, K, C).
 
-    Raises DataError where the batch sizes differ or (CPU; a CUDA device asserts) an index is out of range.
+    Raises DataError where the batch sizes differ, the indices are no whole numbers or (CPU; a CUDA device
+    asserts) one is out of range.
     """
     b, n, c = values.shape
+    if index.is_floating_point():
+        raise DataError("index", f"{index.dtype} numbers", "whole ones", "index.long()")
     if len(index) != b:
         raise DataError("index", f"a batch of {len(index)}", f"{b} like the values")
     if index.device.type == "cpu" and index.numel():

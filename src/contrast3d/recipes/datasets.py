@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from contrast3d.data.catalog import DataSet
     from contrast3d.data.shapes import ShapeSet
 
+FILES = "arrays"  # the catalogue's entry for files, which recipes name by their paths
 SUFFIXES = (".npz", ".npy", ".h5", ".hdf5")
 
 
@@ -28,7 +29,7 @@ def find(name: str) -> DataSet:
     try:
         return catalog.find(name)
     except ConfigError:
-        names = [d.name for d in catalog.DATASETS]
+        names = [d.name for d in catalog.DATASETS if d.name != FILES]
         raise ConfigError(
             f"no data set {name!r}{suggestion(name, names)}; there are: {', '.join(names)}, "
             f"and your own files ending in {', '.join(SUFFIXES)}"
@@ -40,6 +41,16 @@ def widest_split(dataset: str) -> str:
     return "all" if is_file(dataset) or "all" in find(dataset).splits else "train"
 
 
+def is_whole(dataset: str) -> bool:
+    """Whether the set comes in one piece, without a training split of its own."""
+    return is_file(dataset) or "train" not in find(dataset).splits
+
+
+def whole_split(dataset: str) -> str:
+    """Of a set in one piece, the widest split whose shapes all have labels, or all shapes where none has."""
+    return "labelled" if not is_file(dataset) and "labelled" in find(dataset).splits else "all"
+
+
 def read(
     dataset: str, split: str, data_root: Path, num_points: int, options: dict[str, dict] | None = None
 ) -> ShapeSet:
@@ -47,6 +58,8 @@ def read(
     from contrast3d.data.arrays import load_arrays
 
     known = None if is_file(dataset) else find(dataset)
+    if known and known.name == FILES:
+        raise ConfigError(f"dataset = {dataset!r}; expected the path of your file, ending in {', '.join(SUFFIXES)}")
     if known and split not in known.splits:
         raise ConfigError(f"{known.name} has no {split} split, only {', '.join(known.splits)}")
     try:

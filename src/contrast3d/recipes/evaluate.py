@@ -37,6 +37,7 @@ def evaluate(
     """
     _check(protocol, labels_per_class, draws, seed, supervised_seconds)
     recipe, target = run.recipe, pick_device(device)
+    trained = run.trained()  # before the weights: should the run go on meanwhile, the results count as stale
     encoder = run.reader().to(target)
     data = recipe.shapes("train", data_root), recipe.shapes("test", data_root)
     if protocol == "linear-report":
@@ -50,7 +51,7 @@ def evaluate(
             draws=draws, seed=seed,
             make_untrained=recipe.make_reader, supervised=supervised, on_progress=on_progress,
         )
-    save(table, protocol, run, target)
+    save(table, protocol, run, target, trained)
     return table
 
 
@@ -89,17 +90,24 @@ def _report_table(run: Run, encoder, data, draws: int, seed: int) -> Table:
     return table
 
 
-def save(table: Table, protocol: str, run: Run, device: torch.device) -> list[Path]:
-    """results/PROTOCOL-DATASET-LABELS-METRIC.json, and the predictions for the report's confusion matrix."""
-    paths = []
+def save(
+    table: Table, protocol: str, run: Run, device: torch.device, trained: dict[str, int | None]
+) -> list[Path]:
+    """results/PROTOCOL-DATASET-LABELS-METRIC.json and, where all labels were run, results/predictions-PROTOCOL.json.
+
+    trained: step and epoch of the weights that were measured. The predictions are for the report's confusions.
+    """
+    paths, weights = [], {"overrides": run.overrides(), **trained}
     for result in table.to_results(run.name, seed=run.recipe.seed, **provenance(device)):
         labels = result["labels_per_class"]
         metric = "" if result["metric"] == "accuracy" else f"-{result['metric']}"
-        paths.append(run.folder.save_result(f"{protocol}-{_plain(table.dataset)}-{labels}{metric}", result))
-    if table.predictions is not None:
-        run.folder.save_result(
-            f"predictions-{protocol}", {"labels_per_class": budget_name(None), "classes": table.predictions.tolist()}
-        )
+        name = f"{protocol}-{_plain(table.dataset)}-{labels}{metric}"
+        paths.append(run.folder.save_result(name, {**result, **weights}))
+    if None in table.budgets and table.predictions is not None:
+        run.folder.save_result(f"predictions-{protocol}", {
+            "protocol": table.protocol, "labels_per_class": budget_name(None), **weights,
+            "classes": table.predictions.tolist(),
+        })
     return paths
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -13,6 +15,7 @@ from contrast3d.data.presets import preset
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.data.transforms import Transform
 from contrast3d.engine import distributed
+from contrast3d.engine.collapse import warn_of_collapse
 from contrast3d.engine.loop import Outcome, train
 from contrast3d.engine.run_dir import RunDir
 from contrast3d.engine.settings import Training
@@ -53,14 +56,22 @@ def fit(
     settings = Training(**training)
     ranks = distributed.setup(device)
     try:
-        if isinstance(transform, str):
-            transform = preset(transform, num_points or max(1, shapes.num_points // 2))
-        loader = ViewLoader(shapes, transform, getattr(method, "views", 2), batch_size, settings.seed, ranks.rank,
-                            ranks.world, ranks.device)
-        check_views(loader)
-        folder = RunDir(out).create(_record(method, shapes, transform, batch_size)) if out else None
-        outcome = train(method, loader, settings, folder, device=ranks.device, resume=resume, on_epoch=on_epoch,
-                        quiet=quiet)
+        with ExitStack() as held:
+            with distributed.together():
+                if isinstance(transform, str):
+                    transform = preset(transform, num_points or max(1, shapes.num_points // 2))
+                loader = ViewLoader(shapes, transform, getattr(method, "views", 2), batch_size, settings.seed,
+                                    ranks.rank, ranks.world, ranks.device)
+                if ranks.rank == 0:
+                    check_views(loader, "Try: another transform", partial(
+                        warn_of_collapse, quiet=quiet, title="IDENTICAL VIEWS"
+                    ))
+                folder = RunDir(out) if out else None
+                if folder is not None:
+                    held.enter_context(folder.locked())
+                    folder.create(_record(method, shapes, transform, batch_size), shapes.title)
+            outcome = train(method, loader, settings, folder, device=ranks.device, resume=resume, on_epoch=on_epoch,
+                            quiet=quiet)
     finally:
         distributed.cleanup()
     return Fitted(method, folder, outcome)

@@ -1,8 +1,7 @@
-"""Put the report page of a run together: curves, tables, pairs of views, and a gallery of test shapes."""
+"""Put the report page of a run together: curves, tables, pairs of views, and a gallery of shapes."""
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from contrast3d.data.loader import ViewLoader
 from contrast3d.data.presets import preset
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream.features import extract
-from contrast3d.downstream.results import commit, device_name
 from contrast3d.recipes.runs import Run
 from contrast3d.recipes.simclr import SimCLRRecipe
+from contrast3d.recipes.table import PROTOCOLS
 from contrast3d.report.gallery import Gallery
 from contrast3d.report.page import views_figure, write_report
 from contrast3d.report.shapes import ViewPair
@@ -27,20 +26,23 @@ VIEW_PAIRS = 8
 def report(run: Run, data_root: Path = Path("data"), path: Path | None = None) -> Path:
     """Write report.html of a run; what the run has not measured yet is left out of the page."""
     recipe = run.recipe
-    test = recipe.shapes("test", data_root)
+    step = run.trained()["step"]
+    train, test = (recipe.shapes(split, data_root) for split in ("train", "test"))
+    kind = "training shapes" if test.hash == train.hash else "test shapes"  # without labels a file is not split
     features = extract(run.reader(), test)
     results = run.folder.results()
+    predicted, predictor = predictions(results, len(test), step)
     return write_report(
         path or run.path / "report.html",
         title=f"{run.title}: SimCLR on {recipe.dataset}",
-        summary=summary(run, test),
+        summary=summary(run, test, kind),
         metrics=run.folder.metrics(),
-        tables=result_tables(results),
-        views=view_pairs(recipe, recipe.shapes("train", data_root)),
+        tables=result_tables(results, step),
+        views=view_pairs(recipe, train),
         gallery=Gallery(
             points=test.points.numpy(), features=features.numpy(),
             labels=None if test.labels is None else test.labels.numpy(), classes=test.classes, names=test.names,
-            predictions=predictions(results, len(test)),
+            predictions=predicted, predictor=predictor, title=kind,
         ),
     )
 
@@ -80,14 +82,14 @@ def _caption(shapes: ShapeSet, row: int) -> str:
     return shapes.descriptions[row] if shapes.descriptions else shapes.name(row)
 
 
-def summary(run: Run, test: ShapeSet) -> dict[str, str]:
-    """What was run, in words, for the head of the page."""
-    recipe, lines = run.recipe, [m for m in run.folder.metrics() if m["kind"] == "train"]
+def summary(run: Run, shown: ShapeSet, kind: str) -> dict[str, str]:
+    """What was run, in words, for the head of the page. kind: what captions call the shapes shown."""
+    recipe, lines, origin = run.recipe, run.lines(), run.origin()
     encoder = recipe.make_encoder()
     size = sum(p.numel() for p in encoder.parameters())
     text = {
         "recipe": run.name,
-        "data": f"{recipe.dataset}; {len(test)} test shapes of {test.num_points} points",
+        "data": f"{recipe.dataset}; {len(shown)} {kind} of {shown.num_points} points",
         "encoder": f"{recipe.encoder}, {size:,} parameters, {encoder.embed_dim}-d features",
         "views": f"{recipe.augmentation}, {recipe.num_points} points each",
         "training": f"{recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.optimizer}, lr {recipe.lr:g}, "
@@ -95,21 +97,17 @@ def summary(run: Run, test: ShapeSet) -> dict[str, str]:
     }
     if lines:
         text["trained"] = f"{lines[-1]['epoch']} epochs in {lines[-1]['seconds'] / 60:.1f} minutes"
-    text |= {"machine": device_name(), "commit": commit(), "command": command_of(run)}
-    return text
+    if not run.finished():
+        text["trained"] = f"{text.get('trained', '0 epochs')}: unfinished, {recipe.epochs} epochs planned"
+    text |= {name: origin[key] for name, key in (("machine", "device"), ("commit", "commit")) if key in origin}
+    return {**text, "command": command_of(run)}
 
 
 def command_of(run: Run) -> str:
     """The command that repeats the run: its recipe, and the fields that differ from the recipe's own."""
-    from contrast3d.recipes.table import find
-
-    default = find(run.name)
     words = ["contrast3d", "pretrain", run.name]
-    for field in dataclasses.fields(default):
-        value = getattr(run.recipe, field.name)
-        if value == getattr(default, field.name):
-            continue
-        flag = field.name.replace("_", "-")
+    for field, value in run.overrides().items():
+        flag = field.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
@@ -117,16 +115,19 @@ def command_of(run: Run) -> str:
     return shlex.join(words)
 
 
-def result_tables(results: dict[str, dict]) -> list[ResultTable]:
-    """One table per protocol, accuracy only: contestants in rows, labels per class in columns."""
+def result_tables(results: dict[str, dict], step: int | None = None) -> list[ResultTable]:
+    """One table per protocol, accuracy only: contestants in rows, labels per class in columns.
+
+    step: of the run's weights; a note marks what was measured on others.
+    """
     cells: dict[str, list[dict]] = {}
     for result in results.values():
         if result.get("metric") == "accuracy":
             cells.setdefault(f"{result['dataset']}: {result['protocol']}", []).append(result)
-    return [_result_table(title, columns) for title, columns in cells.items()]
+    return [_result_table(title, columns, step) for title, columns in cells.items()]
 
 
-def _result_table(title: str, columns: list[dict]) -> ResultTable:
+def _result_table(title: str, columns: list[dict], step: int | None) -> ResultTable:
     columns = sorted(columns, key=lambda c: float("inf") if c["labels_per_class"] == "all" else c["labels_per_class"])
     names = list(dict.fromkeys(name for c in columns for name in c["baselines"]))
     ours = columns[0]["recipe"]
@@ -134,6 +135,9 @@ def _result_table(title: str, columns: list[dict]) -> ResultTable:
     rows.append((ours, [_cell(c) for c in columns]))
     draws = len(columns[0]["values"])
     note = f"Accuracy in %, mean ± standard deviation over {draws} draws of the labels; columns: labels per class."
+    note += "".join(f" Stale: '{c['labels_per_class']}' is of step {c['step']}." for c in columns if _stale(c, step))
+    if any(_stale(c, step) for c in columns):
+        note += f" The run has gone on to step {step}; evaluate it again."
     return ResultTable(
         title, ("", *(str(c["labels_per_class"]) for c in columns)), rows, note=note, ours=(ours,)
     )
@@ -143,7 +147,19 @@ def _cell(cell: dict | None) -> tuple[float, float | None] | None:
     return None if cell is None else (cell["mean"], cell["std"])
 
 
-def predictions(results: dict[str, dict], count: int) -> np.ndarray | None:
-    """The saved predictions of the first protocol that was run with all labels, if they fit the test set."""
-    saved = [r["classes"] for name, r in results.items() if name.startswith("predictions-")]
-    return next((np.array(p) for p in saved if len(p) == count), None)
+def _stale(result: dict, step: int | None) -> bool:
+    """Whether a result is known to be of other weights than those of `step`; older results do not tell."""
+    return None not in (step, result.get("step")) and result["step"] != step
+
+
+def predictions(results: dict[str, dict], count: int, step: int | None = None) -> tuple[np.ndarray | None, str]:
+    """Saved predictions that fit the test set, of the first in PROTOCOLS that has some, and whose they are."""
+    for protocol in PROTOCOLS:
+        saved = results.get(f"predictions-{protocol}")
+        if saved is None or len(saved["classes"]) != count:
+            continue
+        # older files say "all" whatever the number of labels was, and do not name their protocol
+        labels = "all labels" if "protocol" in saved else "number of labels not recorded"
+        stale = f"; stale: of step {saved['step']}" if _stale(saved, step) else ""
+        return np.array(saved["classes"]), f"the {protocol} probe ({labels}{stale})"
+    return None, "the probe"

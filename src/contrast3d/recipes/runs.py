@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
+from contrast3d.downstream.results import commit, device_name, write_json
 from contrast3d.engine.run_dir import RunDir
 from contrast3d.errors import ConfigError, DataError
 from contrast3d.nn.partwise import Partwise
 from contrast3d.recipes import table
 from contrast3d.recipes.simclr import SimCLRRecipe
+
+ORIGIN = "origin.json"
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,38 @@ class Run:
     @property
     def title(self) -> str:
         """What tables call the run."""
-        return self.path.name
+        return self.path.resolve().name
+
+    def overrides(self) -> dict:
+        """The fields in which the run differs from its recipe, with the run's values."""
+        default = table.find(self.name)
+        values = {f.name: getattr(self.recipe, f.name) for f in dataclasses.fields(default)}
+        return {key: value for key, value in values.items() if value != getattr(default, key)}
+
+    def trained(self) -> dict[str, int | None]:
+        """The step of the weights in encoder.safetensors and the epochs closed by then; None where not recorded."""
+        step = json.loads(self.folder.encoder_metadata().get("contrast3d", "{}")).get("step")
+        closed = [] if step is None else [line["epoch"] for line in self.lines() if line["step"] <= step]
+        return {"step": step, "epoch": None if step is None else max(closed, default=0)}
+
+    def finished(self) -> bool:
+        """Whether the last epoch of the recipe is closed, and the weights are those of its end."""
+        lines = self.lines()
+        over = bool(lines) and lines[-1]["epoch"] >= self.recipe.epochs
+        return over and self.trained()["step"] in (None, lines[-1]["step"])
+
+    def lines(self) -> list[dict]:
+        """The `train` lines of metrics.jsonl, one per closed epoch."""
+        return [line for line in self.folder.metrics() if line.get("kind") == "train"]
+
+    def origin(self) -> dict[str, str]:
+        """commit and device that trained the run; empty for a run that did not record them."""
+        path = self.path / ORIGIN
+        try:
+            return dict(json.loads(path.read_text())) if path.exists() else {}
+        except (TypeError, ValueError) as error:
+            raise DataError(str(path), f"unreadable ({error})", "what `contrast3d pretrain` writes",
+                            "delete it: the report then leaves commit and machine out") from None
 
     def reader(self) -> nn.Module:
         """The trained encoder as probes read it: whole shapes, in parts of the density of its views."""
@@ -53,9 +89,19 @@ class Run:
         return encoder.eval()
 
 
-def record(name: str, recipe: SimCLRRecipe) -> dict:
-    """What recipe.json holds."""
-    return {"recipe": name, "fields": dataclasses.asdict(recipe)}
+def record(name: str, recipe: SimCLRRecipe, data_hash: str | None = None) -> dict:
+    """What recipe.json holds. data_hash: of the shapes that train, so that a resume notices when they changed."""
+    written = {"recipe": name, "fields": dataclasses.asdict(recipe)}
+    return written if data_hash is None else {**written, "data_hash": data_hash}
+
+
+def record_origin(folder: RunDir, device: torch.device) -> None:
+    """Write commit and device of a run that begins; one that goes on keeps those that it began with.
+
+    Not a part of recipe.json: another commit or machine may resume a run, and weights do not depend on them.
+    """
+    if not folder.has_state:
+        write_json(folder.path / ORIGIN, {"commit": commit(), "device": device_name(device)})
 
 
 def load_run(path: str | Path) -> Run:

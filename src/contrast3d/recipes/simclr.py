@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from contrast3d.errors import ConfigError
+from contrast3d.errors import ConfigError, DataError
 from contrast3d.recipes import datasets
 
 if TYPE_CHECKING:
@@ -158,13 +158,24 @@ class SimCLRRecipe:
             return SimCLR(encoder, self.projection_dim, self.hidden_dim, self.temperature, self.head_norm)
 
     def shapes(self, split: Literal["train", "test"], data_root: Path) -> ShapeSet:
-        """The shapes of a split; with `holdout`, parts of the training split; of a file, four fifths and one."""
+        """The shapes of a split; with `holdout`, parts of the training split.
+
+        Of a file, or another set without a training split, four fifths and one; all of it to train on where the
+        labels are too few to part it.
+        """
         from contrast3d.downstream.splits import folds
 
-        whole = self._read(self.dataset, "train" if self.holdout else split, data_root)
-        if whole.labels is None or not (self.holdout or datasets.is_file(self.dataset)):
+        in_one_piece = datasets.is_whole(self.dataset)
+        stored = datasets.whole_split(self.dataset) if in_one_piece else "train" if self.holdout else split
+        whole = self._read(self.dataset, stored, data_root)
+        if whole.labels is None or not (self.holdout or in_one_piece):
             return whole
-        train, test = folds(whole.labels, whole.groups, self.holdout or 5, seed=0)[0]
+        try:
+            train, test = folds(whole.labels, whole.groups, self.holdout or 5, seed=0)[0]
+        except DataError:
+            if split == "test":
+                raise
+            return whole
         rows = train if split == "train" else test
         return whole.subset(rows, f"{whole.title} ({'rest' if split == 'train' else 'held-out part'})")
 

@@ -1,4 +1,6 @@
-"""SimCLR on LDraw-40's training shapes and 3,204 unlabelled LDraw parts more; none shares a mould with a test shape.
+"""SimCLR on LDraw-40 with 3,204 unlabelled LDraw parts beside its training shapes.
+
+No part shares a mould with a test shape. The pool is built once, from a Debian package:
 
     python tools/build_ldraw40.py --pool data/ldraw-pool.npz
     contrast3d pretrain simclr-ldraw40-pool

@@ -12,8 +12,9 @@ from contrast3d.report.theme import text
 HEALTH = (  # key in the log, name, what is healthy
     ("rankme", "RankMe", "Effective number of dimensions in use. Healthy: climbs early, then settles. A "
      "fall towards 1 is collapse."),
-    ("alignment", "Alignment", "Squared distance between two views of one shape. Healthy: falls and stays "
-     "above zero. At zero from the start, the views are identical or the features constant."),
+    ("alignment", "Alignment", "Squared distance between the projections of two views of one shape, mean over "
+     "the batches of an epoch. Healthy: falls and stays above zero. At zero from the start, the views are "
+     "identical or the features constant."),
     ("uniformity", "Uniformity", "How evenly features cover the sphere. Healthy: falls towards −4. "
      "Rising towards 0, everything lands in one place."),
     ("feature_std", "Feature spread", "Standard deviation of unit features, times √D. Healthy: near 1. "
@@ -29,6 +30,11 @@ def lines_of(metrics: Sequence[dict], kind: str) -> list[dict]:
 def column(lines: Sequence[dict], key: str) -> np.ndarray:
     """Values (n,) of one key, NaN where a line has none or none that is finite."""
     return finite([line.get(key) for line in lines])
+
+
+def holding(lines: Sequence[dict], key: str) -> list[dict]:
+    """The lines that hold a key: not every epoch is probed."""
+    return [line for line in lines if key in line]
 
 
 def last(values: np.ndarray) -> float:
@@ -58,13 +64,14 @@ def tiles(metrics: Sequence[dict]) -> str:
     """The last numbers of the run, large."""
     train, epochs = lines_of(metrics, "train"), lines_of(metrics, "epoch")
     accuracy, rank = last(column(epochs, "knn_accuracy")), last(column(epochs, "rankme"))
-    loss = last(smooth(column(train, "loss")))
+    loss = last(column(train, "loss"))
+    done = last(column([*epochs, *train], "epoch"))
     steps = f"{number(_counted(train, 'step').max())} steps" if train else ""
     found = [
-        ("kNN accuracy", percent(accuracy), "at the last epoch, features frozen", np.isfinite(accuracy)),
+        ("kNN accuracy", percent(accuracy), "when last probed, features frozen", np.isfinite(accuracy)),
         ("RankMe", number(rank), "dimensions in use", np.isfinite(rank)),
-        ("Loss", number(loss), "mean of the last steps", np.isfinite(loss)),
-        ("Epochs", str(len(epochs)), steps, bool(epochs)),
+        ("Loss", number(loss), "mean of the last epoch", np.isfinite(loss)),
+        ("Epochs", number(done), steps, np.isfinite(done)),
     ]
     cards = "".join(f"<div><dt>{name}</dt><dd>{value}</dd>"
                     f'<dd class="note">{note}</dd></div>'
@@ -80,17 +87,17 @@ def run_section(summary: Mapping[str, object]) -> str:
 
 
 def loss_section(metrics: Sequence[dict]) -> str:
-    """Loss and learning rate over steps."""
+    """Loss and learning rate over steps, one value per epoch."""
     train = lines_of(metrics, "train")
     if not train:
         return ""
     step, loss, lr = _counted(train, "step"), column(train, "loss"), column(train, "lr")
     raw, mean = thin(step, loss), thin(step, smooth(loss))
     parts = []
-    lines = [Series("each step", *raw, faint=True, label=False), Series("loss", *mean)]
+    lines = [Series("each epoch", *raw, faint=True, label=False), Series("loss", *mean)]
     if chart := line_chart(lines, x_label="step", title="Loss"):
-        parts.append(_figure("Loss", chart, "Pale: every step; strong: running mean. A contrastive loss "
-                             "starts near the log of the number of candidates and falls slowly to the end."
+        parts.append(_figure("Loss", chart, "Pale: the mean of each epoch; strong: its running mean. A contrastive "
+                             "loss starts near the log of the number of candidates and falls slowly to the end."
                              + _left_out(loss)))
     if chart := line_chart([Series("learning rate", *thin(step, lr), "var(--c2)")], x_label="step",
                            title="Learning rate", floor=0.0):
@@ -100,15 +107,14 @@ def loss_section(metrics: Sequence[dict]) -> str:
 
 
 def health_section(metrics: Sequence[dict]) -> str:
-    """Label-free health numbers over the epochs."""
-    epochs = lines_of(metrics, "epoch")
-    x = _counted(epochs, "epoch")
+    """Label-free health numbers over the epochs: what the probe measured, else what the method logs itself."""
+    epochs, train = lines_of(metrics, "epoch"), lines_of(metrics, "train")
     parts = []
     for key, name, caption in HEALTH:
-        values = column(epochs, key)
-        if chart := line_chart([Series(name, x, values)], x_label="epoch", title=name):
-            missing = _left_out(values) if any(key in line for line in epochs) else ""
-            parts.append(_figure(name, chart, caption + missing))
+        lines = holding(epochs, key) or holding(train, key)
+        values = column(lines, key)
+        if chart := line_chart([Series(name, _counted(lines, "epoch"), values)], x_label="epoch", title=name):
+            parts.append(_figure(name, chart, caption + _left_out(values)))
     return f'<div class="grid">{"".join(parts)}</div>' if parts else ""
 
 
@@ -118,8 +124,9 @@ def accuracy_section(metrics: Sequence[dict], majority: float | None) -> str:
     keys = sorted({k for line in epochs for k in line if k.endswith("_accuracy")})
     colors = ("var(--accent)", "var(--c2)", "var(--c3)", "var(--c4)")
     names = [k.removesuffix("_accuracy").replace("_", " ").replace("knn", "kNN") for k in keys]
-    x = _counted(epochs, "epoch")
-    series = [Series(name, x, column(epochs, k), color) for name, k, color in zip(names, keys, colors)]
+    probed = [holding(epochs, k) for k in keys]
+    series = [Series(name, _counted(lines, "epoch"), column(lines, k), color)
+              for name, k, lines, color in zip(names, keys, probed, colors)]
     chart = line_chart(series, x_label="epoch", title="Probe accuracy", y_format=percent, floor=0.0,
                        guide=None if majority is None else (majority, "largest class"))
     if not chart:

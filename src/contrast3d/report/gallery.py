@@ -1,8 +1,8 @@
-"""The test shapes a report shows, and what it reads off their features: map, neighbours, confusion."""
+"""The shapes a report shows, and what it reads off their features: map, neighbours, confusion."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -12,14 +12,16 @@ from contrast3d.errors import DataError
 
 @dataclass(frozen=True)
 class Gallery:
-    """S test shapes with their features.
+    """S shapes with their features.
 
     points: (S, N, 3), z up.
     features: (S, D) of the frozen encoder.
     labels: (S,) class numbers, -1 where unknown; None without labels.
     classes: name of each class.
     names: one per shape, or empty.
-    predictions: (S,) class numbers that a probe gave these shapes, or None.
+    predictions: (S,) class numbers that a probe gave these shapes, or None. predictor: which probe that was, and
+        how many labels it saw.
+    title: what captions call the shapes.
     """
 
     points: Float[np.ndarray, "s n 3"]
@@ -28,7 +30,8 @@ class Gallery:
     classes: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     predictions: Int[np.ndarray, "_"] | None = None
-    title: str = field(default="test shapes")
+    title: str = "test shapes"
+    predictor: str = "the probe"
 
     def __post_init__(self):
         if len(self.points) == 0:
@@ -60,7 +63,7 @@ class Gallery:
         names = tuple(self.names[i] for i in rows) if self.names else ()
         return Gallery(
             self.points[rows], self.features[rows], pick(self.labels), self.classes, names,
-            pick(self.predictions), self.title,
+            pick(self.predictions), self.title, self.predictor,
         )
 
     def unit_features(self) -> Float[np.ndarray, "s d"]:

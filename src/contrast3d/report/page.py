@@ -37,11 +37,11 @@ def write_report(
     title: the page's heading.
     summary: what was run, in words (recipe fields, machine, commit, wall time); its entry "command" stands
         under "How to reproduce".
-    metrics: lines of metrics.jsonl, kind "train" (step, loss, lr) and "epoch" (epoch, knn_accuracy, rankme,
-        uniformity, alignment, feature_std).
+    metrics: lines of metrics.jsonl, kind "train" (step, epoch, loss, lr, alignment: one line per epoch) and "epoch"
+        (epoch, knn_accuracy, rankme, uniformity, feature_std: where an epoch was probed).
     tables: results, in the order in which they are to be read.
     views: pairs of views; a handful is enough.
-    gallery: the test shapes; of more than 1,000 a fixed random 1,000 are shown.
+    gallery: shapes, best of the test set; of more than 1,000 a fixed random 1,000 are shown.
 
     A section whose data is missing is left out.
     """
@@ -80,13 +80,13 @@ def _training_sections(
         ("run", "What was run", "", curves.run_section(summary)),
         ("accuracy", "Accuracy while training", "", curves.accuracy_section(metrics, majority)),
         ("loss", "Loss and learning rate", "", curves.loss_section(metrics)),
-        ("health", "Health of the features", "Read without labels, on held-out shapes, after each epoch.",
+        ("health", "Health of the features", "Read without labels, on shapes of the training set.",
          curves.health_section(metrics)),
     ]
 
 
 def _shape_sections(gallery: Gallery, atlas: Atlas) -> list[Section]:
-    hollow = " Hollow dots were misclassified by the probe." if gallery.predictions is not None else ""
+    hollow = f" Hollow dots were misclassified by {gallery.predictor}." if gallery.predictions is not None else ""
     pick = " Choose a class below to see where it lies." if gallery.labels is not None else ""
     marks = " ✓ shares the query's class, ✗ does not." if gallery.labels is not None else ""
     return [
@@ -96,8 +96,8 @@ def _shape_sections(gallery: Gallery, atlas: Atlas) -> list[Section]:
         ("neighbours", "Nearest neighbours", "Left the query, then its nearest shapes by cosine distance, "
          f"printed below. Queries are drawn at random.{marks}",
          shapes.neighbours_section(gallery, atlas)),
-        ("confusion", "Confusions", "Rows are true classes, columns what the probe said; each row sums to "
-         "100 %. Blue is right, orange is wrong; look for orange cells that come in mirrored pairs.",
+        ("confusion", "Confusions", f"Rows are true classes, columns what {gallery.predictor} said; each row sums "
+         "to 100 %. Blue is right, orange is wrong; look for orange cells that come in mirrored pairs.",
          shapes.confusion_section(gallery, atlas)),
     ]
 

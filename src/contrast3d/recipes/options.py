@@ -1,0 +1,62 @@
+"""The options of the command line's smaller verbs; those of `pretrain` are a recipe's fields and `Machine`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What the frozen encoder of a run knows, beside the baselines.
+
+    Attributes:
+        data_root: folder of the data set's files; embedded sets need none.
+        labels: labels per class, one table column each; 0 means all labels, and so does `all`.
+        draws: random draws of the labels, to tell a difference from luck.
+        seed: of the first draw.
+        supervised_seconds: also train the same network on the labels alone for so long, at 10 labels per class and at
+            all of them, once per draw; 0 does not.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        threads: CPU threads; 0 takes all that torch sees.
+    """
+
+    data_root: Path = Path("data")
+    labels: tuple[int | Literal["all"], ...] = (5, 10, 20, 0)
+    draws: int = 3
+    seed: int = 0
+    supervised_seconds: float = 0.0
+    device: str = "auto"
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """One self-contained HTML page about a run.
+
+    Attributes:
+        data_root: folder of the data set's files; embedded sets need none.
+        out: file to write; default report.html (or views.html) in the run folder.
+        views: only the pairs of views that training compares. Takes the name of a recipe, too.
+    """
+
+    data_root: Path = Path("data")
+    out: Path | None = None
+    views: bool = False
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What is missing of a data set, and how it must look.
+
+    Attributes:
+        data_root: folder of the data set's files, or the file itself for `arrays`.
+    """
+
+    data_root: Path = Path("data")
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """This verb takes no options."""
