@@ -65,7 +65,7 @@ def _means(run: Run, options: argparse.Namespace, seeds: list[int]) -> dict[int 
     """By number of labels: our accuracy, mean over the label draws."""
     data = tuple(run.recipe.shapes(split, options.data_root) for split in ("train", "test"))
     table = label_efficiency(
-        options.protocol, run.reader(), data, name=run.title, draws=len(seeds), seed=seeds[0],
+        options.protocol, run.reader(), data, name=run.title, draws=len(seeds), seed=seeds[0], make_untrained=False,
         on_progress=lambda what: print(f"... {run.title}: {what}", file=sys.stderr),
     )
     names = {b: budget_name(b) if b is None else b for b in table.budgets}

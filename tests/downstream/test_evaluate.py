@@ -7,11 +7,13 @@ from torch import nn
 
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream import evaluate
+from contrast3d.downstream.baselines import redrawn
 from contrast3d.downstream.evaluate import MAJORITY, SUPERVISED, Supervised
 from contrast3d.downstream.probes import Prediction
 from contrast3d.downstream.results import provenance, write_json
 from contrast3d.downstream.table import TRAINING_FREE, UNTRAINED
 from contrast3d.errors import ConfigError, DataError
+from contrast3d.nn.dgcnn import DGCNN
 from contrast3d.types import Features
 
 pytestmark = pytest.mark.filterwarnings("ignore:the best C")
@@ -26,6 +28,9 @@ class Spread(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(3, 4, generator=torch.Generator().manual_seed(seed)))
         self.calls = 0
+
+    def reset_parameters(self):
+        nn.init.normal_(self.weight)
 
     def forward(self, clouds):
         self.calls += 1
@@ -137,3 +142,28 @@ def test_svm_holdout_uses_each_shape_once_and_no_group_twice():
     assert sum(p.accuracy for p in found) / 4 > 0.8
     with pytest.raises(ConfigError, match="fold=4"):
         evaluate.svm_holdout(features, shapes.labels, fold=4, num_folds=4)
+
+
+def test_the_untrained_encoder_is_a_redrawn_copy_by_default():
+    encoder = Spread()
+    before = encoder.weight.clone()
+    table = evaluate.knn(encoder, boxes, labels_per_class=(4,), draws=2)
+    assert UNTRAINED in table.contestants
+    assert torch.equal(encoder.weight, before)
+    assert UNTRAINED not in evaluate.knn(encoder, boxes, labels_per_class=(4,), make_untrained=False).contestants
+
+
+def test_redrawn_weights_follow_the_seed():
+    first, again, other = (redrawn(DGCNN(8, ((8,),), k=4), seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["embed.weight"], other["embed.weight"])
+
+
+def test_an_encoder_that_cannot_be_redrawn_says_so():
+    class Frozen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+
+    with pytest.raises(ConfigError, match=r"Frozen.*reset_parameters.*make_untrained"):
+        redrawn(nn.Sequential(Frozen()), 0)

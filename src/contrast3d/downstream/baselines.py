@@ -5,8 +5,10 @@ The fourth, the supervised network at the same wall time, is `classification.fit
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -14,6 +16,7 @@ from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream.descriptors import geometric
 from contrast3d.downstream.features import extract
 from contrast3d.downstream.probes import Prediction
+from contrast3d.errors import ConfigError
 
 FeaturePair = tuple[Float[Tensor, "s d"], Float[Tensor, "t d"]]
 
@@ -34,3 +37,23 @@ def untrained(
     """Features of both sets by the encoder as `make_encoder(seed)` initialises it."""
     encoder = make_encoder(seed)
     return extract(encoder, train, batch_size), extract(encoder, test, batch_size)
+
+
+def redrawn(encoder: nn.Module, seed: int) -> nn.Module:
+    """A copy of the encoder with every parameter as its module's `reset_parameters` draws it under `seed`.
+
+    A ConfigError where a module holds parameters and has no such method.
+    """
+    encoder = copy.deepcopy(encoder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for name, module in encoder.named_modules():
+            reset = getattr(module, "reset_parameters", None)
+            if reset is not None:
+                reset()
+            elif next(module.parameters(recurse=False), None) is not None:
+                raise ConfigError(
+                    f"{name or 'the encoder'} ({type(module).__name__}) has no reset_parameters to draw its weights "
+                    "anew with; pass make_untrained, or make_untrained=False for no untrained baseline"
+                )
+    return encoder

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ class Supervised:
 def label_efficiency(
     kind: str, encoder: nn.Module, data: Data, *, name: str = "pre-trained",
     labels_per_class: Sequence[int | None] = (5, 10, 20, None), draws: int = 3, seed: int = 0,
-    make_untrained: Callable[[int], nn.Module] | None = None, supervised: Supervised | None = None,
+    make_untrained: Callable[[int], nn.Module] | Literal[False] | None = None, supervised: Supervised | None = None,
     batch_size: int = 64, on_progress: Callable[[str], None] | None = None,
 ) -> Table:
     """Probe the frozen encoder with few labels per class up to all of them (None), beside the baselines.
@@ -50,7 +51,8 @@ def label_efficiency(
     draws: of the labels; draw d uses seed + d and is the same for every contestant. With all labels there is
         nothing to draw, so features that do not vary with the seed are probed once, and the supervised network
         is trained once.
-    make_untrained: seed -> the same architecture with fresh weights, one per draw.
+    make_untrained: seed -> the same architecture with fresh weights, one per draw; by default a copy of the
+        encoder whose modules reset their parameters, False for none.
     supervised: see `Supervised`. on_progress: told in a few words what comes next.
     """
     if draws < 1 or not labels_per_class:
@@ -78,8 +80,9 @@ def label_efficiency(
             rows = few_labels(train.labels, budget, s)
             table.add(MAJORITY, budget, baselines.majority(train.labels[rows], test.labels))
     run(TRAINING_FREE, lambda s: baselines.training_free(train, test), varies=False)
-    if make_untrained is not None:
-        on_device = lambda s: make_untrained(s).to(device_of(encoder))  # noqa: E731
+    if make_untrained is not False:
+        fresh = make_untrained or partial(baselines.redrawn, encoder)
+        on_device = lambda s: fresh(s).to(device_of(encoder))  # noqa: E731
         run(UNTRAINED, lambda s: baselines.untrained(on_device, s, train, test, batch_size), varies=True)
     run(name, lambda s: tuple(extract(encoder, x, batch_size) for x in (train, test)), varies=False)
     if supervised is not None:
