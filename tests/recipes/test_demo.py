@@ -56,6 +56,7 @@ def test_a_finished_demo_does_not_train_again(small, tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "evaluate", lambda *args, **options: told.append(options["supervised_seconds"]))
     monkeypatch.setattr(demo, "report", lambda run, root: run.path)
     first, again = (demo.demo(machine, told.append) for _ in range(2))
+    told = [word for word in told if "compiling" not in str(word)]
     assert told == [first[0].seconds, "report", again[0].seconds, "report"]  # the budget of the supervised contestant
     assert again[0].seconds == pytest.approx(first[0].seconds, abs=0.2)
     assert again[0].steps == first[0].steps
