@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 
 from contrast3d.downstream.results import command, commit, write_json
-from contrast3d.engine.memory import keep_freed_memory
 
 TOLERANCES = {torch.float32: 5e-3, torch.float64: 1e-9}  # of results; torch's float32 batch norm is 3e-4 off
 SETTLE_S = 0.02  # OpenMP threads told to spin do so for milliseconds after their last task
@@ -97,7 +96,6 @@ def main(description: str, cases: Callable[[bool], Mapping[tuple[str, str], Call
         known = ", ".join(" ".join(names) for names in cases(options.quick))
         print(f"no row is called {options.only!r}; there are {known}", file=sys.stderr)
         return 2
-    keep_freed_memory()  # as every training does; both sides profit
     ceilings = _ceilings(options.threads, options.quick)
     rows, wrong = [], 0
     for (name, variant), build in wanted.items():
