@@ -10,7 +10,7 @@ import torch
 
 from contrast3d.downstream.features import extract
 from contrast3d.downstream.table import Table
-from contrast3d.engine.distributed import Ranks
+from contrast3d.engine.distributed import Ranks, pick_device
 from contrast3d.engine.loop import Outcome
 from contrast3d.recipes import simclr_ldraw40
 from contrast3d.recipes.evaluate import evaluate
@@ -32,6 +32,7 @@ def demo(machine: Machine, on_progress: Callable[[str], None]) -> tuple[Outcome,
     The supervised contestant trains for as long as SimCLR did.
     """
     machine = dataclasses.replace(machine, out=machine.out or Path("runs") / "demo")
+    pick_device(machine.device)  # one that is not there is told before anything is done
     on_progress("compiling the kernels: half a minute the first time, then cached")
     compile_kernels(RECIPE, machine)
     run, outcome = pretrain(NAME, RECIPE, machine)
