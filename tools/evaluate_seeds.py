@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import statistics
 import sys
 from pathlib import Path
 
 from contrast3d.downstream.evaluate import label_efficiency
 from contrast3d.downstream.results import provenance, write_json
-from contrast3d.downstream.table import budget_name
+from contrast3d.downstream.table import Cell, budget_name, percent
 from contrast3d.errors import ConfigError
 from contrast3d.recipes.machine import Machine
 from contrast3d.recipes.runs import Run, load_run
@@ -34,8 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
         for labels, mean in _means(run, options, next(iter(cells.values()))["seeds"]).items():
             values[labels].append(mean)
     for labels, cell in cells.items():
+        ours = Cell(tuple(values[labels]))
         result = cell | {
-            "mean": statistics.fmean(values[labels]), "std": statistics.stdev(values[labels]),
+            "mean": ours.mean, "std": ours.std,
             "values": values[labels], "seeds": [run.recipe.seed for run in runs], "label_draws": cell["seeds"],
             **provenance(),
         }
@@ -82,7 +82,7 @@ def _markdown(cells: dict[int | str, dict]) -> str:
 
 
 def _text(cell: dict) -> str:
-    return f"{100 * cell['mean']:.1f}" + ("" if cell["std"] is None else f" ± {100 * cell['std']:.1f}")
+    return percent(cell["mean"], cell["std"])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import statistics
 import sys
 import time
 from collections import ChainMap
@@ -26,6 +25,7 @@ from contrast3d.downstream.features import extract
 from contrast3d.downstream.probes import Prediction, probe
 from contrast3d.downstream.report_probe import report_probe
 from contrast3d.downstream.results import provenance, write_json
+from contrast3d.downstream.table import Cell, percent
 from contrast3d.recipes.machine import Machine
 from contrast3d.recipes.pretrain import pretrain
 from contrast3d.recipes.simclr import SimCLRRecipe
@@ -91,18 +91,19 @@ def main(arguments: list[str] | None = None) -> int:
         recipes = [recipe_of(name, options, s) if name in VARIANTS else corrected for s in options.seeds]
         readers = [trained(name, options, s) if name in VARIANTS else corrected.make_reader(s) for s in options.seeds]
         for kind, read in PROBES.items():
-            values = [read(r.eval(), train, test, s).accuracy for r, s in zip(readers, options.seeds)]
-            rows.setdefault(name, {})[kind] = values
-            print(f"{name:28} {kind:14} {_text(values)}", flush=True)
+            cell = Cell(tuple(read(r.eval(), train, test, s).accuracy for r, s in zip(readers, options.seeds)))
+            rows.setdefault(name, {})[kind] = cell
+            print(f"{name:28} {kind:14} {percent(cell.mean, cell.std)}", flush=True)
             if name in VARIANTS:
                 write_json(Path("results/report-ablation") / f"{plain(name)}-{plain(kind)}.json", {
                     "recipe": NAME, "overrides": _overrides(recipes[0]), "protocol": f"{kind} probe",
-                    "dataset": "LDraw-40", "metric": "accuracy", "mean": statistics.fmean(values), "std": _std(values),
-                    "values": values, "seeds": options.seeds, "paper": None, "data_hash": f"{train.hash}-{test.hash}",
+                    "dataset": "LDraw-40", "metric": "accuracy", "mean": cell.mean, "std": cell.std,
+                    "values": list(cell.values), "seeds": options.seeds, "paper": None,
+                    "data_hash": f"{train.hash}-{test.hash}",
                     "baselines": {
                         "majority class": {"mean": majority, "std": None},
-                        "untrained encoder": {"mean": statistics.fmean(rows["untrained"][kind]),
-                                              "std": _std(rows["untrained"][kind])},
+                        "untrained encoder": {"mean": rows["untrained"][kind].mean,
+                                              "std": rows["untrained"][kind].std},
                     },
                     "wall_s": round(time.perf_counter() - started, 1), **provenance(),
                 })
@@ -116,18 +117,10 @@ def _overrides(recipe: SimCLRRecipe) -> dict:
     return {key: value for key, value in own.items() if value != named[key] and key != "seed"}
 
 
-def _std(values: list[float]) -> float | None:
-    return statistics.stdev(values) if len(values) > 1 else None
-
-
-def _text(values: list[float]) -> str:
-    spread = _std(values)
-    return f"{100 * statistics.fmean(values):.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")
-
-
-def _markdown(rows: dict[str, dict[str, list[float]]]) -> str:
+def _markdown(rows: dict[str, dict[str, Cell]]) -> str:
     lines = [f"| training | {' | '.join(PROBES)} |", f"|---|{'---|' * len(PROBES)}"]
-    lines += [f"| {name} | {' | '.join(_text(cells[kind]) for kind in PROBES)} |" for name, cells in rows.items()]
+    text = lambda cell: percent(cell.mean, cell.std)  # noqa: E731
+    lines += [f"| {name} | {' | '.join(text(cells[kind]) for kind in PROBES)} |" for name, cells in rows.items()]
     return "\n".join(lines)
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import make_dataclass
 from itertools import dropwhile, takewhile
@@ -31,6 +32,10 @@ usage: contrast3d VERB [arguments]        contrast3d VERB --help explains each v
 
 Begin with:  contrast3d demo
 """
+
+# torchrun ends all processes as soon as one has failed. The silent ones outlive, until they are ended, the one that
+# says why: it may still be importing.
+_LAST_WORDS_S = 30
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,6 +75,7 @@ def _answer(arguments: list[str] | None) -> int:
     except BrokenPipeError:
         raise
     except FailedElsewhere:
+        time.sleep(_LAST_WORDS_S)
         return 1
     except ConfigError as error:
         return _fail(str(error), 2)

@@ -106,7 +106,8 @@ class Table:
         for contestant in self.contestants:
             if contestant in COMPARED:
                 gains = [self.gain(contestant, budget, metric) for budget in self.budgets]
-                table.add_row(f"{self.ours} over {contestant}", *map(_gain_text, gains), style="dim")
+                cells = [percent(g.mean, g.std, "+") if g else "–" for g in gains]
+                table.add_row(f"{self.ours} over {contestant}", *cells, style="dim")
         return table
 
     def _columns(self, metric: str) -> list[list[Cell | None]]:
@@ -146,16 +147,13 @@ def budget_name(budget: int | None) -> str:
     return "all" if budget is None else str(budget)
 
 
+def percent(mean: float, std: float | None, sign: str = "") -> str:
+    """Fractions in per cent, with their spread where there is one: "40.1 ± 1.4"; sign "+" for differences."""
+    return f"{100 * mean:{sign}.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
+
+
 def _text(cell: Cell | None, best: float | None) -> str:
     if cell is None:
         return "–"
-    text = f"{100 * cell.mean:.1f}"
-    if cell.mean == best:
-        text = f"[bold]{text}[/bold]"
-    return text if cell.std is None else f"{text} ± {100 * cell.std:.1f}"
-
-
-def _gain_text(cell: Cell | None) -> str:
-    if cell is None:
-        return "–"
-    return f"{100 * cell.mean:+.1f}" + ("" if cell.std is None else f" ± {100 * cell.std:.1f}")
+    mean, *spread = percent(cell.mean, cell.std).split(" ", 1)
+    return " ".join([f"[bold]{mean}[/bold]" if cell.mean == best else mean, *spread])

@@ -7,7 +7,7 @@ No part shares a mould with a test shape. The pool is built once, from a Debian 
     contrast3d evaluate linear runs/simclr-ldraw40-pool --data-root data
 
 Linear probe at 5 / 10 / 20 / all labels per class, three seeds: 34.0 / 41.1 / 46.7 / 53.3 % (untrained, same width:
-27.6 / 35.6 / 41.8 / 48.5). About 20 minutes on one core.
+27.6 / 35.6 / 41.8 / 48.5). 26 to 37 minutes a seed on one thread of a busy CPU.
 """
 
 import dataclasses
