@@ -19,13 +19,13 @@ from contrast3d.downstream.results import provenance, write_json
 from contrast3d.downstream.table import Cell, budget_name, percent
 from contrast3d.errors import ConfigError
 from contrast3d.recipes.machine import Machine
-from contrast3d.recipes.runs import Run, load_run
+from contrast3d.recipes.runs import Run, load_recipe_run
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     Machine(threads=options.threads).set_threads()
-    runs = [load_run(path) for path in options.runs]
+    runs = [load_recipe_run(path) for path in options.runs]
     _check(runs)
     cells = {c["labels_per_class"]: c for c in _cells(runs[0], options.protocol)}
     values = {labels: [cell["mean"]] for labels, cell in cells.items()}

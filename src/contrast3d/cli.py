@@ -15,6 +15,7 @@ from itertools import dropwhile, takewhile
 from pathlib import Path
 
 from contrast3d.errors import ConfigError, Contrast3dError, FailedElsewhere
+from contrast3d.recipes.machine import Machine, is_first_process
 from contrast3d.recipes.options import DataOptions, EvaluateOptions, NoOptions, ReportOptions
 from contrast3d.recipes.table import PROTOCOLS, check_protocol, suggestion
 
@@ -92,18 +93,13 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _is_first() -> bool:
-    """Whether this is the only process, or the first of those that torchrun started: the one that prints."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 @contextlib.contextmanager
 def _once() -> Iterator[None]:
     """A block that fails alike in all processes of torchrun: only the first of them says why."""
     try:
         yield
     except Contrast3dError as error:
-        if _is_first():
+        if is_first_process():
             raise
         raise FailedElsewhere("rank 0 says why") from error
 
@@ -115,12 +111,12 @@ def _at_home(argument: str) -> str:
 
 
 def _demo(arguments: list[str]) -> int:
-    from contrast3d.recipes.machine import Machine
-
     machine = _parse(Machine, arguments, "demo", "The whole story on the embedded data: pre-train, probe, report.")
     from contrast3d.recipes.demo import demo
 
     outcome, table, page = demo(machine, _tell)
+    if not is_first_process():
+        return outcome.exit_code
     if table is None:
         return _interrupted(outcome, ["demo", *arguments])
     _print(table.render())
@@ -141,7 +137,7 @@ def _pretrain(arguments: list[str]) -> int:
     from contrast3d.recipes.pretrain import next_commands, pretrain
 
     run, outcome = pretrain(name, options.recipe, options.machine)
-    if not _is_first():
+    if not is_first_process():
         return outcome.exit_code
     if outcome.status != "finished":
         return _interrupted(outcome, ["pretrain", *arguments])
@@ -154,8 +150,6 @@ def _pretrain(arguments: list[str]) -> int:
 def _pretrain_options(name: str, arguments: list[str]):
     """`recipe`, the one called `name` with the values of the flags, and `machine`."""
     from contrast3d.recipes import table
-    from contrast3d.recipes.machine import Machine
-
     recipe = table.find(name)
     both = make_dataclass("Options", [("recipe", type(recipe), recipe), ("machine", Machine, Machine())], frozen=True)
     return _parse(both, arguments, f"pretrain {name}", table.documentation(name))
@@ -170,11 +164,10 @@ def _evaluate(arguments: list[str]) -> int:
     folder, rest = _positional(rest, usage, explained)
     options = _parse(EvaluateOptions, rest, "evaluate PROTOCOL RUN", "What the frozen encoder of a run knows.")
     from contrast3d.recipes.evaluate import evaluate
-    from contrast3d.recipes.machine import Machine
-    from contrast3d.recipes.runs import load_run
+    from contrast3d.recipes.runs import load_recipe_run
 
     Machine(threads=options.threads).set_threads()
-    run = load_run(folder)
+    run = load_recipe_run(folder)
     labels = [None if n in (0, "all") else n for n in options.labels]
     table = evaluate(
         protocol, run, data_root=options.data_root, labels_per_class=labels,
@@ -191,14 +184,15 @@ def _report(arguments: list[str]) -> int:
     folder, rest = _positional(arguments, usage, _help_of(ReportOptions, "report RUN"))
     options = _parse(ReportOptions, rest, "report RUN", "One self-contained HTML page about a run.")
     from contrast3d.recipes import reporting, table
-    from contrast3d.recipes.runs import load_run
+    from contrast3d.recipes.runs import load_recipe_run
 
+    Machine(threads=options.threads).set_threads()
     if options.views:
-        recipe = table.find(folder) if folder in table.RECIPES else load_run(folder).recipe
+        recipe = table.find(folder) if folder in table.RECIPES else load_recipe_run(folder).recipe
         place = Path() if folder in table.RECIPES else Path(folder)
         print(reporting.views_page(recipe, options.out or place / "views.html", options.data_root))
         return 0
-    print(reporting.report(load_run(folder), options.data_root, options.out))
+    print(reporting.report(load_recipe_run(folder), options.data_root, options.out, options.device))
     return 0
 
 

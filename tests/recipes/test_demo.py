@@ -54,7 +54,7 @@ def test_a_finished_demo_does_not_train_again(small, tmp_path, monkeypatch):
     told = []
     machine = Machine(out=tmp_path / "run", quiet=True)
     monkeypatch.setattr(demo, "evaluate", lambda *args, **options: told.append(options["supervised_seconds"]))
-    monkeypatch.setattr(demo, "report", lambda run, root: run.path)
+    monkeypatch.setattr(demo, "report", lambda run, root, **options: run.path)
     first, again = (demo.demo(machine, told.append) for _ in range(2))
     told = [word for word in told if "compiling" not in str(word)]
     assert told == [first[0].seconds, "report", again[0].seconds, "report"]  # the budget of the supervised contestant
@@ -79,3 +79,12 @@ def test_an_interrupted_demo_says_how_to_go_on(small, capsys, monkeypatch):
     monkeypatch.setattr(demo, "RECIPE", Impatient(**dataclasses.asdict(small)))
     assert cli.main(["demo", "--quiet", "--out", "my demo"]) == 130
     assert capsys.readouterr().err.endswith("To go on: contrast3d demo --quiet --out 'my demo'\n")
+
+
+def test_under_torchrun_the_first_process_goes_on_alone(small, tmp_path, monkeypatch):
+    machine = Machine(out=tmp_path / "run", quiet=True)
+    demo.pretrain(demo.NAME, demo.RECIPE, machine)
+    finished = demo.pretrain(demo.NAME, demo.RECIPE, machine)
+    monkeypatch.setattr(demo, "pretrain", lambda *arguments: finished)
+    monkeypatch.setenv("RANK", "1")
+    assert demo.demo(machine, lambda message: None)[1:] == (None, None)

@@ -104,12 +104,13 @@ def test_the_supervised_contestant(run):
         ({"labels_per_class": ()}, "labels per class"),
         ({"labels_per_class": (5, 0)}, "expected numbers of at least 1, or all"),
         ({"draws": 0}, "draws = 0"),
+        ({"protocol": "linear-report", "labels_per_class": (5,)}, "linear-report knows no few labels"),
         ({"seed": -1}, "seed = -1"),
         ({"supervised_seconds": -1.0}, "supervised_seconds = -1"),
         ({"device": "gpu"}, "device 'gpu'"),
     ],
 )
 def test_mistakes(run, options, told):
-    protocol = options.pop("protocol", "linear-report")
+    protocol = options.pop("protocol", "linear")
     with pytest.raises(ConfigError, match=told):
         evaluate(protocol, run, **options)

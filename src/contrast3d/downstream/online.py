@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
+
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
@@ -9,6 +12,7 @@ from torch import Tensor, nn
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream.features import extract
 from contrast3d.downstream.probes import knn_predict
+from contrast3d.downstream.splits import folds
 from contrast3d.errors import ConfigError, DataError
 from contrast3d.metrics.classification import accuracy
 from contrast3d.metrics.representation import feature_std, rankme, uniformity
@@ -51,6 +55,22 @@ class OnlineProbe:
         keys = extract(method.encoder, self.train, self.batch_size)[bank]
         predictions = knn_predict(keys, self.train.labels[bank], queries[labelled], self.k)
         return {"knn_accuracy": accuracy(predictions, self.val.labels[labelled]), **health}
+
+
+def held_out_probe(shapes: ShapeSet, num_points: int, every: int, last: int) -> OnlineProbe:
+    """The probe of a training set: a fifth of its labelled shapes is held out, all at the density of the views.
+
+    Health numbers alone, with a warning, where there are too few labelled shapes to hold some out.
+    """
+    shapes = replace(shapes, points=shapes.points[:, :num_points], point_labels=None)
+    if shapes.labels is not None:
+        try:
+            train_rows, val_rows = folds(shapes.labels, shapes.groups, 5, seed=0)[0]
+            return OnlineProbe(shapes.subset(train_rows), shapes.subset(val_rows), every=every, last=last)
+        except DataError as error:
+            warnings.warn(f"training goes on without the kNN probe of the labels: {error}", stacklevel=2)
+            shapes = replace(shapes, labels=None)
+    return OnlineProbe(shapes, shapes, every=every, last=last)
 
 
 def _at_most(shapes: ShapeSet, count: int) -> ShapeSet:

@@ -5,5 +5,6 @@ from contrast3d.nn.edge_conv import EdgeConv
 from contrast3d.nn.heads import projector
 from contrast3d.nn.partwise import Partwise
 from contrast3d.nn.pointnet import PointNet
+from contrast3d.nn.rebuild import Rebuildable
 
-__all__ = ["DGCNN", "EdgeConv", "Partwise", "PointNet", "projector"]
+__all__ = ["DGCNN", "EdgeConv", "Partwise", "PointNet", "Rebuildable", "projector"]

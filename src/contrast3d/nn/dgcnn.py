@@ -9,13 +9,14 @@ from contrast3d.errors import ConfigError
 from contrast3d.nn.batch_norm import BatchNorm
 from contrast3d.nn.edge_conv import EdgeConv
 from contrast3d.nn.pooling import GlobalPool
+from contrast3d.nn.rebuild import Rebuildable
 from contrast3d.ops.farthest_point_sampling import farthest_point_sampling
 from contrast3d.ops.gather import gather
 from contrast3d.ops.knn import knn
 from contrast3d.types import Clouds, Features
 
 
-class DGCNN(nn.Module):
+class DGCNN(Rebuildable):
     """Dynamic graph CNN on dense clouds.
 
     embed_dim: D of the pooled vector; each pooling of `readout` gets an equal share.

@@ -9,10 +9,11 @@ from torch import nn
 
 from contrast3d.nn.batch_norm import BatchNorm
 from contrast3d.nn.pooling import GlobalPool
+from contrast3d.nn.rebuild import Rebuildable
 from contrast3d.types import Clouds, Features
 
 
-class PointNet(nn.Module):
+class PointNet(Rebuildable):
     """A shared MLP on each point, then global pooling; sees no neighbourhoods.
 
     widths: of the shared MLP before the embedding layer (the paper's 64, 64, 64, 128).

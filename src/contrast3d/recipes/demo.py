@@ -14,7 +14,7 @@ from contrast3d.engine.distributed import Ranks, pick_device
 from contrast3d.engine.loop import Outcome
 from contrast3d.recipes import simclr_ldraw40
 from contrast3d.recipes.evaluate import evaluate
-from contrast3d.recipes.machine import Machine
+from contrast3d.recipes.machine import Machine, is_first_process
 from contrast3d.recipes.pretrain import pretrain
 from contrast3d.recipes.reporting import report
 from contrast3d.recipes.simclr import SimCLRRecipe
@@ -29,21 +29,22 @@ RECIPE = dataclasses.replace(
 def demo(machine: Machine, on_progress: Callable[[str], None]) -> tuple[Outcome, Table | None, Path | None]:
     """-> how training ended, the table of results and the path of the report (None where it was interrupted).
 
-    The supervised contestant trains for as long as SimCLR did.
+    The supervised contestant trains for as long as SimCLR did. Under torchrun all processes train, and the first
+    one goes on alone.
     """
     machine = dataclasses.replace(machine, out=machine.out or Path("runs") / "demo")
     if pick_device(machine.device).type == "cpu":
         on_progress("compiling the kernels: half a minute the first time, then cached")
         compile_kernels(RECIPE, machine)
     run, outcome = pretrain(NAME, RECIPE, machine)
-    if outcome.status != "finished":
+    if outcome.status != "finished" or not is_first_process():
         return outcome, None, None
     table = evaluate(
         "linear", run, data_root=machine.data_root, device=machine.device, on_progress=on_progress,
         supervised_seconds=outcome.seconds,
     )
     on_progress("report")
-    return outcome, table, report(run, machine.data_root)
+    return outcome, table, report(run, machine.data_root, device=machine.device)
 
 
 def compile_kernels(recipe: SimCLRRecipe, machine: Machine) -> None:

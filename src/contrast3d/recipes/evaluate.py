@@ -21,10 +21,12 @@ from contrast3d.errors import ConfigError
 from contrast3d.recipes.runs import Run
 from contrast3d.recipes.table import check_protocol
 
+LABELS_PER_CLASS = (5, 10, 20, None)
+
 
 def evaluate(
     protocol: str, run: Run, *, data_root: Path = Path("data"),
-    labels_per_class: Sequence[int | None] = (5, 10, 20, None), draws: int = 3, seed: int = 0,
+    labels_per_class: Sequence[int | None] = LABELS_PER_CLASS, draws: int = 3, seed: int = 0,
     supervised_seconds: float = 0.0, supervised_draws: int = 3, device: str = "auto",
     on_progress: Callable[[str], None] | None = None,
 ) -> Table:
@@ -66,6 +68,8 @@ def _check(
             f"draws = {draws}, seed = {seed}, supervised_seconds = {supervised_seconds:g}; "
             "expected at least 1 draw, and neither of the others below 0"
         )
+    if protocol == "linear-report" and tuple(labels_per_class) not in (LABELS_PER_CLASS, (None,)):
+        raise ConfigError("linear-report knows no few labels, as the report did not: leave --labels out, or use linear")
 
 
 def supervised_baseline(recipe, seconds: float, device: torch.device, draws: int) -> Supervised:

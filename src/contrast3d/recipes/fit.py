@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +15,13 @@ from contrast3d.data.loader import ViewLoader, check_views
 from contrast3d.data.presets import preset
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.data.transforms import Transform
+from contrast3d.downstream.online import held_out_probe
 from contrast3d.engine import distributed
 from contrast3d.engine.collapse import warn_of_collapse
 from contrast3d.engine.loop import Outcome, train
 from contrast3d.engine.run_dir import RunDir
 from contrast3d.engine.settings import Training
+from contrast3d.nn.rebuild import describe
 
 
 @dataclass(frozen=True)
@@ -42,16 +45,18 @@ def load(path: str | Path, num_points: int | None = None) -> ShapeSet:
 
 def fit(
     method: nn.Module, shapes: ShapeSet, *, transform: Transform | str = "objects", num_points: int | None = None,
-    batch_size: int = 64, out: str | Path | None = None, device: str = "auto", on_epoch=None, resume: bool = True,
-    quiet: bool = False, **training,
+    batch_size: int = 64, out: str | Path | None = None, device: str = "auto", probe_every: int = 5,
+    on_epoch: Callable[[int, nn.Module], dict[str, float]] | None = None, resume: bool = True, quiet: bool = False,
+    **training,
 ) -> Fitted:
     """Pre-train `method` on `shapes`; a run in `out` that did not finish goes on where it stopped.
 
     transform: what makes the views, or the name of a preset. num_points: of each view; default half a shape's.
-    on_epoch: called as on_epoch(epochs done, method) -> numbers to log, downstream.online.OnlineProbe for one.
+    probe_every: epochs between two looks at health numbers and, with labels, kNN accuracy; 0 for none.
+    on_epoch: called as on_epoch(epochs done, method) -> numbers to log, in place of that probe.
     training: fields of `engine.settings.Training` (epochs, lr, weight_decay, precision, seed ...).
 
-    Under torchrun every process calls this with the same arguments.
+    Under torchrun every process calls this with the same arguments. `load_run(out)` reads the encoder back.
     """
     settings = Training(**training)
     ranks = distributed.setup(device)
@@ -62,6 +67,10 @@ def fit(
                     transform = preset(transform, num_points or max(1, shapes.num_points // 2))
                 loader = ViewLoader(shapes, transform, getattr(method, "views", 2), batch_size, settings.seed,
                                     ranks.rank, ranks.world, ranks.device)
+                views = loader.batch(0, 0)[0]
+                density = views.dense.shape[1] if views.is_dense else shapes.num_points
+                if on_epoch is None and probe_every and ranks.rank == 0:
+                    on_epoch = held_out_probe(shapes, density, probe_every, settings.epochs)
                 if ranks.rank == 0:
                     check_views(loader, "Try: another transform", partial(
                         warn_of_collapse, quiet=quiet, title="IDENTICAL VIEWS"
@@ -69,7 +78,7 @@ def fit(
                 folder = RunDir(out) if out else None
                 if folder is not None:
                     held.enter_context(folder.locked())
-                    folder.create(_record(method, shapes, transform, batch_size), shapes.title)
+                    folder.create(_record(method, shapes, transform, batch_size, density), shapes.title)
             outcome = train(method, loader, settings, folder, device=ranks.device, resume=resume, on_epoch=on_epoch,
                             quiet=quiet)
     finally:
@@ -77,10 +86,12 @@ def fit(
     return Fitted(method, folder, outcome)
 
 
-def _record(method: nn.Module, shapes: ShapeSet, transform: Transform, batch_size: int) -> dict:
-    """What recipe.json holds of a run without a recipe: enough to tell one run from another."""
-    name = lambda part: f"{type(part).__module__}:{type(part).__qualname__}"  # noqa: E731
+def _record(method: nn.Module, shapes: ShapeSet, transform: Transform, batch_size: int, density: int) -> dict:
+    """What recipe.json holds of a run without a recipe: its networks, and what tells it from another run.
+
+    num_points: per view, which is how densely `runs.FittedRun.reader` reads shapes.
+    """
     return {
-        "recipe": None, "method": name(method), "encoder": name(method.encoder), "data_hash": shapes.hash,
-        "transform": repr(transform), "batch_size": batch_size,
+        "recipe": None, "method": describe(method), "encoder": describe(method.encoder), "data_hash": shapes.hash,
+        "transform": repr(transform), "batch_size": batch_size, "num_points": density,
     }

@@ -39,11 +39,15 @@ class ReportOptions:
         data_root: folder of the data set's files; embedded sets need none.
         out: file to write; default report.html (or views.html) in the run folder.
         views: only the pairs of views that training compares. Takes the name of a recipe, too.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        threads: CPU threads; 0 takes all that torch sees.
     """
 
     data_root: Path = Path("data")
     out: Path | None = None
     views: bool = False
+    device: str = "auto"
+    threads: int = 0
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from contrast3d.data.loader import ViewLoader
 from contrast3d.data.presets import preset
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream.features import extract
+from contrast3d.engine.distributed import pick_device
 from contrast3d.recipes.runs import Run
 from contrast3d.recipes.simclr import SimCLRRecipe
 from contrast3d.recipes.table import PROTOCOLS
@@ -23,13 +24,15 @@ from contrast3d.report.tables import ResultTable
 VIEW_PAIRS = 8
 
 
-def report(run: Run, data_root: Path = Path("data"), path: Path | None = None) -> Path:
+def report(
+    run: Run, data_root: Path = Path("data"), path: Path | None = None, device: str = "auto"
+) -> Path:
     """Write report.html of a run; what the run has not measured yet is left out of the page."""
-    recipe = run.recipe
+    recipe, target = run.recipe, pick_device(device)
     step = run.trained()["step"]
     train, test = (recipe.shapes(split, data_root) for split in ("train", "test"))
     kind = "training shapes" if test.hash == train.hash else "test shapes"  # without labels a file is not split
-    features = extract(run.reader(), test)
+    features = extract(run.reader().to(target), test)
     results = run.folder.results()
     predicted, predictor = predictions(results, len(test), step)
     return write_report(

@@ -1,0 +1,71 @@
+"""Networks as JSON: the class by its import path and the arguments it was made with, and back."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from typing import Any
+
+from torch import nn
+
+from contrast3d.errors import ConfigError
+
+
+class Rebuildable(nn.Module):
+    """A module that remembers the arguments of its constructor as `kwargs`, defaults included.
+
+    Derive your own encoder from it, or give it an attribute `kwargs`, and a run folder can rebuild it.
+    """
+
+    kwargs: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any):
+        module = super().__new__(cls)
+        if args or kwargs or not _requires_arguments(cls):  # a copy is made without them and gets its state later
+            bound = inspect.signature(cls).bind(*args, **kwargs)
+            bound.apply_defaults()
+            object.__setattr__(module, "kwargs", dict(bound.arguments))
+        return module
+
+
+def _requires_arguments(cls: type) -> bool:
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(cls).parameters.values()
+    return any(p.default is p.empty and p.kind not in variadic for p in parameters)
+
+
+def describe(module: nn.Module) -> dict[str, Any]:
+    """{"class": "package.module:Class", "kwargs": {...}}; kwargs is None where they are unknown or no JSON."""
+    kwargs = getattr(module, "kwargs", None)
+    try:
+        kwargs = json.loads(json.dumps(kwargs))
+    except (TypeError, ValueError):  # modules or arrays among them
+        kwargs = None
+    return {"class": f"{type(module).__module__}:{type(module).__qualname__}", "kwargs": kwargs}
+
+
+def rebuild(described: dict[str, Any]) -> nn.Module:
+    """The module that `describe` described, with fresh weights; a ConfigError says what is missing."""
+    name, kwargs = described["class"], described["kwargs"]
+    advice = "Try: load_run(folder, encoder=yours), an encoder built as it was"
+    if kwargs is None:
+        raise ConfigError(f"{name} cannot be rebuilt: its constructor's arguments were not recorded. {advice}")
+    module, _, path = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{name} cannot be rebuilt: {error}. {advice}") from None
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ConfigError(f"{name} is not a network. {advice}")
+    try:
+        return found(**{key: _tuples(value) for key, value in kwargs.items()})
+    except TypeError as error:
+        raise ConfigError(f"{name} cannot be rebuilt: {error}. {advice}") from None
+
+
+def _tuples(value: Any) -> Any:
+    """JSON knows no tuples; constructors take tuples wherever they take lists."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
