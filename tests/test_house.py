@@ -29,6 +29,7 @@ LEVELS = (
     ("methods", "engine", "data", "teachers", "checkpoints"),
     ("downstream", "report", "index"),
     ("recipes",),
+    ("flags",),
     ("cli", "__init__", "__main__"),
 )
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
-import re
 import shlex
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import make_dataclass
-from itertools import dropwhile, takewhile
 from pathlib import Path
 
 from contrast3d.errors import ConfigError, Contrast3dError, FailedElsewhere
+from contrast3d.flags import help_of, parse, positional
 from contrast3d.recipes.machine import Machine, is_first_process
 from contrast3d.recipes.options import DataOptions, EvaluateOptions, NoOptions, ReportOptions
 from contrast3d.recipes.table import PROTOCOLS, check_protocol, suggestion
@@ -111,7 +109,7 @@ def _at_home(argument: str) -> str:
 
 
 def _demo(arguments: list[str]) -> int:
-    machine = _parse(Machine, arguments, "demo", "The whole story on the embedded data: pre-train, probe, report.")
+    machine = parse(Machine, arguments, "demo", "The whole story on the embedded data: pre-train, probe, report.")
     from contrast3d.recipes.demo import demo
 
     outcome, table, page = demo(machine, _tell)
@@ -129,7 +127,7 @@ def _pretrain(arguments: list[str]) -> int:
 
     listing = "\n".join(f"  {name:31s} {table.summary(name)}" for name in table.RECIPES)
     with _once():
-        name, rest = _positional(
+        name, rest = positional(
             arguments, "contrast3d pretrain RECIPE [--field value ...]", f"recipes:\n{listing}\n\n"
             "contrast3d pretrain RECIPE --help shows the fields of a recipe and what to expect of it.",
         )
@@ -152,17 +150,17 @@ def _pretrain_options(name: str, arguments: list[str]):
     from contrast3d.recipes import table
     recipe = table.find(name)
     both = make_dataclass("Options", [("recipe", type(recipe), recipe), ("machine", Machine, Machine())], frozen=True)
-    return _parse(both, arguments, f"pretrain {name}", table.documentation(name))
+    return parse(both, arguments, f"pretrain {name}", table.documentation(name))
 
 
 def _evaluate(arguments: list[str]) -> int:
     protocols = "protocols:\n" + "\n".join(f"  {name:15s} {what}" for name, what in PROTOCOLS.items())
     usage = "contrast3d evaluate PROTOCOL RUN [--field value ...]"
-    explained = f"{protocols}\n\n{_help_of(EvaluateOptions, 'evaluate PROTOCOL RUN')}"
-    protocol, rest = _positional(arguments, usage, explained)
+    explained = f"{protocols}\n\n{help_of(EvaluateOptions, 'evaluate PROTOCOL RUN')}"
+    protocol, rest = positional(arguments, usage, explained)
     check_protocol(protocol)
-    folder, rest = _positional(rest, usage, explained)
-    options = _parse(EvaluateOptions, rest, "evaluate PROTOCOL RUN", "What the frozen encoder of a run knows.")
+    folder, rest = positional(rest, usage, explained)
+    options = parse(EvaluateOptions, rest, "evaluate PROTOCOL RUN", "What the frozen encoder of a run knows.")
     from contrast3d.recipes.evaluate import evaluate
     from contrast3d.recipes.runs import load_recipe_run
 
@@ -181,8 +179,8 @@ def _evaluate(arguments: list[str]) -> int:
 
 def _report(arguments: list[str]) -> int:
     usage = "contrast3d report RUN [--field value ...]\n       contrast3d report RECIPE --views"
-    folder, rest = _positional(arguments, usage, _help_of(ReportOptions, "report RUN"))
-    options = _parse(ReportOptions, rest, "report RUN", "One self-contained HTML page about a run.")
+    folder, rest = positional(arguments, usage, help_of(ReportOptions, "report RUN"))
+    options = parse(ReportOptions, rest, "report RUN", "One self-contained HTML page about a run.")
     from contrast3d.recipes import reporting, table
     from contrast3d.recipes.runs import load_recipe_run
 
@@ -198,18 +196,18 @@ def _report(arguments: list[str]) -> int:
 
 def _data(arguments: list[str]) -> int:
     usage = "contrast3d data list\n       contrast3d data check NAME [--data-root FOLDER]"
-    action, rest = _positional(arguments, usage, "list prints the data sets; check says what is missing of one.")
+    action, rest = positional(arguments, usage, "list prints the data sets; check says what is missing of one.")
     from contrast3d.data import catalog
     from contrast3d.recipes import datasets
 
     if action == "list":
-        _parse(NoOptions, rest, "data list", "The data sets there are.")
+        parse(NoOptions, rest, "data list", "The data sets there are.")
         print(catalog.table())
         return 0
     if action != "check":
         raise ConfigError(f"no action {action!r}{suggestion(action, ('list', 'check'))}; there are: list, check")
-    name, rest = _positional(rest, usage, "NAME is one of `contrast3d data list`.")
-    options = _parse(DataOptions, rest, "data check NAME", "What is missing of a data set, and how it must look.")
+    name, rest = positional(rest, usage, "NAME is one of `contrast3d data list`.")
+    options = parse(DataOptions, rest, "data check NAME", "What is missing of a data set, and how it must look.")
     problems = datasets.find(name).problems(options.data_root)
     print(catalog.describe(name))
     for problem in problems:
@@ -219,7 +217,7 @@ def _data(arguments: list[str]) -> int:
 
 
 def _doctor(arguments: list[str]) -> int:
-    _parse(NoOptions, arguments, "doctor", "This machine: devices, versions, speed, and how to mend what is missing.")
+    parse(NoOptions, arguments, "doctor", "This machine: devices, versions, speed, and how to mend what is missing.")
     from rich.table import Table
 
     from contrast3d.recipes.doctor import diagnose
@@ -236,63 +234,6 @@ def _doctor(arguments: list[str]) -> int:
 VERBS = {
     "demo": _demo, "pretrain": _pretrain, "evaluate": _evaluate, "report": _report, "data": _data, "doctor": _doctor,
 }
-
-
-def _positional(arguments: list[str], usage: str, more: str) -> tuple[str, list[str]]:
-    """The first argument and the rest; prints usage and help where it is missing or asks for them."""
-    if arguments and arguments[0] in ("-h", "--help"):
-        print(f"usage: {usage}\n\n{more}")
-        raise SystemExit(0)
-    if not arguments or arguments[0].startswith("-"):
-        raise ConfigError(f"an argument is missing. usage: {' '.join(usage.split())}")
-    return arguments[0], arguments[1:]
-
-
-def _parse(options: type, arguments: list[str], verb: str, description: str):
-    """Parse flags into the dataclass `options`; any mistake is one line, with the nearest flag named."""
-    import tyro
-
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            parsed, unknown = tyro.cli(
-                options, args=arguments, prog=f"contrast3d {verb}", description=description, return_unknown_args=True,
-                config=(tyro.conf.OmitArgPrefixes,),
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise ConfigError(f"{verb}: {_in_one_line(said.getvalue())}; {_see(verb)}") from None
-    if unknown:
-        word = unknown[0].partition("=")[0]
-        if word == "--resume" and verb.split()[0] in ("pretrain", "demo"):
-            raise ConfigError(f"{verb}: no option --resume: runs resume by themselves; leave it out")
-        near = suggestion(word, re.findall(r"(?<![\w-])--[a-z][\w-]*", _help_of(options, verb)))
-        raise ConfigError(f"{verb}: no option {word}{near}; {_see(verb)}")
-    return parsed
-
-
-def _see(verb: str) -> str:
-    """Where the flags of `verb` are explained; what is written in capitals stands for something else."""
-    return f"see contrast3d {' '.join(takewhile(lambda word: not word.isupper(), verb.split()))} --help"
-
-
-def _in_one_line(box: str) -> str:
-    """The message in tyro's box and how the flag is written; without title, rules and border."""
-    lines = [re.sub(r"[^\x20-\x7e]|^[|+ -]*$", "", line.strip(" |│")).strip() for line in box.splitlines()][1:]
-    message = " ".join(takewhile(bool, dropwhile(lambda line: not line, lines))).rstrip(".")
-    usage = next((line for line in lines if line.startswith("--")), "")
-    return re.sub(r"^Error parsing (?!--)[\w.]+: |^Error parsing ", "", message) + (usage and f"; expected {usage}")
-
-
-def _help_of(options: type, verb: str) -> str:
-    """What --help prints for a dataclass of options."""
-    import tyro
-
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
-        tyro.cli(options, args=["--help"], prog=f"contrast3d {verb}", config=(tyro.conf.OmitArgPrefixes,))
-    return re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
 
 
 def _interrupted(outcome, arguments: list[str]) -> int:
