@@ -1,4 +1,4 @@
-"""SimCLR on LDraw-40 with 3,204 unlabelled LDraw parts beside its training shapes.
+"""SimCLR on LDraw-40 with 3,204 unlabelled LDraw parts and 747 pieces of furniture beside its training shapes.
 
 No part shares a mould with a test shape. The pool is built once, from a Debian package:
 
@@ -14,4 +14,7 @@ import dataclasses
 
 from contrast3d.recipes.simclr_ldraw40 import RECIPE as EMBEDDED
 
-RECIPE = dataclasses.replace(EMBEDDED, extra_datasets=("LDrawPool",), epochs=20, warmup_epochs=2.0, probe_every=5)
+RECIPE = dataclasses.replace(
+    EMBEDDED, extra_datasets=("LDrawPool", "SweetHome3D"), temperature=0.1, batch_size=128, weight_decay=0.05,
+    epochs=30, warmup_epochs=2.0, probe_every=5,
+)
