@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from contrast3d import cli
+from contrast3d.recipes.contrast import ContrastRecipe
 from contrast3d.recipes.machine import Machine
-from contrast3d.recipes.simclr import SimCLRRecipe
 from contrast3d.recipes.table import PROTOCOLS, RECIPES
 
 RECIPE = "simclr-ldraw40"
@@ -134,7 +134,7 @@ def test_help(capsys, arguments, words):
 @pytest.mark.parametrize(
     ("arguments", "options"),
     [
-        (f"pretrain {RECIPE}", (SimCLRRecipe, Machine)),
+        (f"pretrain {RECIPE}", (ContrastRecipe, Machine)),
         ("demo", (Machine,)),
         ("evaluate", (cli.EvaluateOptions,)),
         ("report", (cli.ReportOptions,)),
@@ -243,7 +243,7 @@ def test_mistaken_arguments(fails, arguments, words):
         ("--strides 0", "strides = (0,)"),
         ("--strides 2 2", "one stride per layer"),
         ("--embed-dim 17", "embed_dim=17 cannot be shared by the 2 poolings"),
-        ("--projection-dim 0", "projection_dim = 0"),
+        ("--projection-dim -1", "projection_dim = -1"),
         ("--batch-size 1", "batch_size = 1; expected at least 2"),
         ("--batch-size 0", "batch_size = 0"),
         ("--accumulate 50", "too few for training.accumulate = 50"),

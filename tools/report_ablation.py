@@ -26,9 +26,9 @@ from contrast3d.downstream.probes import Prediction, probe
 from contrast3d.downstream.report_probe import report_probe
 from contrast3d.downstream.results import provenance, write_json
 from contrast3d.downstream.table import Cell, percent
+from contrast3d.recipes.contrast import ContrastRecipe
 from contrast3d.recipes.machine import Machine
 from contrast3d.recipes.pretrain import pretrain
-from contrast3d.recipes.simclr import SimCLRRecipe
 from contrast3d.recipes.table import find
 
 NAME = "simclr-shapenetpart-corrected"
@@ -61,7 +61,7 @@ PROBES: dict[str, Probe] = {
 }
 
 
-def recipe_of(variant: str, options: argparse.Namespace, seed: int) -> SimCLRRecipe:
+def recipe_of(variant: str, options: argparse.Namespace, seed: int) -> ContrastRecipe:
     base = dataclasses.replace(
         find(NAME), dataset="LDraw40", categories=(), up="z", shape_points=options.points, num_points=options.points,
         epochs=options.epochs, probe_every=options.epochs, seed=seed,
@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _overrides(recipe: SimCLRRecipe) -> dict:
+def _overrides(recipe: ContrastRecipe) -> dict:
     """The fields in which a recipe departs from the named one, its seed aside."""
     named, own = dataclasses.asdict(find(NAME)), dataclasses.asdict(recipe)
     return {key: value for key, value in own.items() if value != named[key] and key != "seed"}

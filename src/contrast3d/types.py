@@ -6,6 +6,7 @@ Shape legend (see CONTRIBUTING): B clouds, N points, C channels, D embedding wid
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -101,6 +102,21 @@ class Clouds:
     def replace(self, **changes) -> Clouds:
         """A copy with some fields exchanged."""
         return dataclasses.replace(self, **changes)
+
+    def chunks(self, most: int) -> list[Clouds]:
+        """The batch in pieces of at most `most` clouds, their sizes as even as they go; nothing is copied."""
+        count = -(-len(self) // most)
+        bounds = [len(self) * i // count for i in range(count + 1)]
+        return [self._piece(start, stop) for start, stop in itertools.pairwise(bounds)]
+
+    def _piece(self, start: int, stop: int) -> Clouds:
+        first, last = self.offsets[[start, stop]].tolist()
+        points = lambda v: None if v is None else v[first:last]  # noqa: E731
+        clouds = lambda v: None if v is None else v[start:stop]  # noqa: E731
+        return Clouds(
+            points(self.points), self.offsets[start : stop + 1] - first, points(self.features), clouds(self.labels),
+            points(self.point_labels), clouds(self.ids), points(self.indices), clouds(self.transform),
+        )
 
     def take_points(self, rows: Int[Tensor, "m"], offsets: Int[Tensor, "b1"]) -> Clouds:
         """Keep the points `rows` (indices into the packed points, grouped by cloud); `offsets` bounds them."""

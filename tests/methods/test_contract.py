@@ -1,74 +1,119 @@
-"""Contract tests over all methods: what the engine and the recipes rely on."""
+"""Contract tests over all methods: what the engine and the recipes rely on. A method joins by its name in __all__."""
+
+import copy
+import inspect
 
 import pytest
 import torch
 from torch import nn
 
+from contrast3d import methods
 from contrast3d.errors import ConfigError
-from contrast3d.methods.simclr import SimCLR
 from contrast3d.nn.pointnet import PointNet
 from contrast3d.types import Clouds, Features
 
-METHODS = {"simclr": SimCLR}
+METHODS = {name: getattr(methods, name) for name in methods.__all__}
+SHAPES = 6
 
 
-def views(method, seed=0, n=6):
+def make(kind, encoder):
+    """With its own defaults, and a bank for SHAPES where it wants one."""
+    wanted = {"num_shapes": SHAPES} if "num_shapes" in inspect.signature(kind).parameters else {}
+    return kind(encoder, **wanted)
+
+
+def views(method, seed=0, n=SHAPES):
     g = torch.Generator().manual_seed(seed)
     base = torch.randn(n, 16, 3, generator=g)
-    return [Clouds.from_dense(base + 0.1 * torch.randn(n, 16, 3, generator=g)) for _ in range(method.views)]
+    ids = torch.arange(n)
+    return [Clouds.from_dense(base + 0.1 * torch.randn(n, 16, 3, generator=g), ids=ids) for _ in range(method.views)]
 
 
 @pytest.fixture(params=METHODS, name="method")
 def _method(request):
     torch.manual_seed(0)
-    return METHODS[request.param](PointNet(16, widths=(8,)))
+    return make(METHODS[request.param], PointNet(16, widths=(8,)))
 
 
 def test_forward_is_the_loss(method):
     outputs = method(views(method))
     assert outputs["loss"].ndim == 0
     assert all(torch.isfinite(torch.as_tensor(v)) for v in outputs.values())
+    assert "alignment" in outputs  # drawn in the report, whatever the method
     outputs["loss"].backward()
-    assert all(p.grad is not None for p in method.parameters())
+    assert all((p.grad is not None) == p.requires_grad for p in method.parameters())
+
+
+def test_the_encoder_is_the_one_given(method):
+    """Its name and parameters are what is saved, and no slow copy shares its memory."""
+    names = {id(p) for p in method.encoder.parameters()}
+    others = [p for name, p in method.named_parameters() if not name.startswith("encoder.")]
+    assert names
+    assert not names & {id(p) for p in others}
 
 
 def test_forward_is_embed_then_objective(method):
-    batch = views(method)
-    torch.testing.assert_close(method.objective(method.embed(batch))["loss"], method(batch)["loss"])
+    batch, again = views(method), copy.deepcopy(method)
+    torch.testing.assert_close(again.objective(again.embed(batch))["loss"], method(batch)["loss"])
 
 
-def test_a_few_steps_lower_the_loss(method):
-    batch = views(method)
-    optimizer = torch.optim.Adam(method.parameters(), 1e-2)
-    losses = []
-    for _ in range(20):
-        loss = method(batch)["loss"]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.8 * losses[0]
+def test_the_state_dict_is_all_there_is(method):
+    """A copy with the same state goes the same way: nothing that matters lies outside parameters and buffers."""
+    for _ in range(2):
+        step(method, torch.optim.SGD([p for p in method.parameters() if p.requires_grad], 0.1))
+    torch.manual_seed(1)
+    again = make(type(method), PointNet(16, widths=(8,)))
+    again.load_state_dict(method.state_dict())
+    torch.testing.assert_close(again(views(again))["loss"], method(views(method))["loss"])
 
 
-def test_any_encoder_with_the_signature_plugs_in():
+def test_evaluation_changes_nothing(method):
+    method.eval()
+    before = copy.deepcopy(method.state_dict())
+    method(views(method))
+    assert all(torch.equal(v, before[k]) for k, v in method.state_dict().items())
+
+
+def step(method, optimizer):
+    if hasattr(method, "before_step"):
+        method.before_step(0.5)
+    outputs = method(views(method))
+    optimizer.zero_grad()
+    outputs["loss"].backward()
+    optimizer.step()
+    if hasattr(method, "after_step"):
+        method.after_step()
+    return {name: value.item() for name, value in outputs.items()}
+
+
+def test_a_few_steps_teach_something(method):
+    """The loss falls; where earlier keys of the same shapes pile up among the negatives, the views come together."""
+    optimizer = torch.optim.Adam([p for p in method.parameters() if p.requires_grad], 3e-3)
+    seen = [step(method, optimizer) for _ in range(40)]
+    assert min(seen[-1][key] / seen[1][key] for key in ("loss", "alignment")) < 0.8
+
+
+@pytest.mark.parametrize("kind", METHODS.values())
+def test_any_encoder_with_the_signature_plugs_in(kind):
     class Mean(nn.Module):
         embed_dim = 3
 
         def forward(self, clouds):
             return Features(pooled=clouds.dense.mean(1))
 
-    method = SimCLR(Mean(), projection_dim=4, hidden_dim=8)
+    method = make(kind, Mean())
     assert torch.isfinite(method(views(method))["loss"])
 
 
-def test_an_encoder_that_lacks_what_the_method_needs():
+@pytest.mark.parametrize("kind", METHODS.values())
+def test_an_encoder_that_lacks_what_the_method_needs(kind):
     encoder = PointNet(16, widths=(8,))
     encoder.gives = frozenset({"dense"})
     with pytest.raises(ConfigError, match="needs an encoder that gives pooled"):
-        SimCLR(encoder)
+        make(kind, encoder)
 
 
-@pytest.mark.parametrize("method", METHODS.values())
-def test_an_encoder_without_a_width_is_refused(method):
+@pytest.mark.parametrize("kind", METHODS.values())
+def test_an_encoder_without_a_width_is_refused(kind):
     with pytest.raises(ConfigError, match="Linear has no embed_dim"):
-        method(nn.Linear(3, 3))
+        make(kind, nn.Linear(3, 3))

@@ -17,6 +17,8 @@ from contrast3d.engine.distributed import Ranks
 from contrast3d.engine.settings import Training
 from contrast3d.errors import ConfigError, DataError
 from contrast3d.recipes import datasets, table
+from contrast3d.recipes.machine import Machine
+from contrast3d.recipes.pretrain import pretrain
 from contrast3d.recipes.runs import load_run, record
 from contrast3d.types import Clouds
 
@@ -56,7 +58,7 @@ def test_names_and_files_agree(name, recipe):
 
 def test_builds_an_encoder_and_a_method(recipe):
     recipe = tiny.shrunk(recipe)
-    encoder, method = recipe.make_encoder(), recipe.make_method()
+    encoder, method = recipe.make_encoder(), recipe.make_method(8)
     assert [(k, v.shape) for k, v in method.encoder.state_dict().items()] == [
         (k, v.shape) for k, v in encoder.state_dict().items()
     ]
@@ -78,18 +80,39 @@ def test_seeds(recipe):
     assert same(first, again)
     assert not same(first, other)
     assert same(recipe.make_encoder().state_dict(), recipe.make_encoder(recipe.seed).state_dict())
-    assert same(recipe.make_method().state_dict(), recipe.make_method().state_dict())
+    assert same(recipe.make_method(8).state_dict(), recipe.make_method(8).state_dict())
     assert torch.equal(before, torch.random.get_rng_state())
 
 
 def test_training(recipe):
     training = recipe.training()
     shared = {f.name for f in dataclasses.fields(Training)} & {f.name for f in dataclasses.fields(recipe)}
-    for field in shared - {"clip_norm", "warmup_epochs"}:
+    for field in shared - {"clip_norm", "warmup_epochs", "micro_batch", "momentum"}:
         assert getattr(training, field) == getattr(recipe, field)
     assert dataclasses.replace(recipe, epochs=1, warmup_epochs=10.0).training().warmup_epochs == 0.5
     assert dataclasses.replace(recipe, clip_norm=0.0).training().clip_norm is None
     assert dataclasses.replace(recipe, clip_norm=2.0).training().clip_norm == 2.0
+    assert dataclasses.replace(recipe, micro_batch=0).training().micro_batch is None
+    assert dataclasses.replace(recipe, micro_batch=8).training().micro_batch == 8
+    assert dataclasses.replace(recipe, momentum=0.5).training().momentum == Training().momentum  # that one is SGD's
+
+
+def test_zero_takes_what_suits_the_method():
+    recipe = tiny.shrunk(table.find("byol-ldraw40"), projection_dim=0, hidden_dim=0, momentum=0.0)
+    assert recipe.make_method(8).start_momentum == 0.99
+    assert dataclasses.replace(recipe, momentum=0.9).make_method(8).start_momentum == 0.9
+    widths = {name: dataclasses.replace(recipe, method=name).make_method(8).projector[-1].out_features
+              for name in ("simclr", "vicreg")}
+    assert widths == {"simclr": 128, "vicreg": 1024}
+
+
+@pytest.mark.parametrize("micro_batch", [0, 3])
+def test_every_method_trains(name, recipe, micro_batch, tmp_path):
+    recipe = tiny.shrunk(recipe, dataset=str(tiny.write_npz(tmp_path / "own.npz")), micro_batch=micro_batch)
+    _, outcome = pretrain(name, recipe, Machine(out=tmp_path / "run", quiet=True))
+    assert outcome.status == "finished"
+    assert math.isfinite(outcome.metrics["loss"])
+    assert "alignment" in outcome.metrics
 
 
 def test_round_trip(name, recipe, tmp_path):
@@ -134,9 +157,8 @@ def test_a_loader_shares_the_batch_among_processes(recipe, tmp_path):
     shapes = recipe.pretraining_shapes(tmp_path)
     loader = recipe.make_loader(shapes, Ranks(1, 2, 1, torch.device("cpu")))
     views = loader.batch(0, 0)
-    assert len(views) == 2
-    assert [len(view) for view in views] == [8, 8]
-    assert bool(views[0].points.equal(views[1].points)) is recipe.identical_views
+    assert [len(view) for view in views] == [8] * recipe.views
+    assert bool(views[0].points.equal(views[-1].points)) is (recipe.identical_views or recipe.views == 1)
 
 
 # Data.

@@ -13,9 +13,9 @@ import numpy as np
 from contrast3d.data.modelnet_layouts import CLASSES
 from contrast3d.data.shapenetpart import CATEGORIES, PARTS, REPORT_CATEGORIES
 from contrast3d.engine.run_dir import RunDir
+from contrast3d.recipes.contrast import ContrastRecipe
 from contrast3d.recipes.reporting import command_of
 from contrast3d.recipes.runs import Run
-from contrast3d.recipes.simclr import SimCLRRecipe
 
 FIELDS = {
     "shape_points": 48, "num_points": 32, "layers": (8,), "strides": (), "k": 4, "embed_dim": 16, "hidden_dim": 16,
@@ -23,12 +23,12 @@ FIELDS = {
 }
 
 
-def shrunk(recipe: SimCLRRecipe, **fields) -> SimCLRRecipe:
+def shrunk(recipe: ContrastRecipe, **fields) -> ContrastRecipe:
     """`recipe` at a size for tests; what it is about (data, augmentation, loss, optimiser) stays."""
     return dataclasses.replace(recipe, **{**FIELDS, **fields})
 
 
-def flags(name: str, recipe: SimCLRRecipe) -> list[str]:
+def flags(name: str, recipe: ContrastRecipe) -> list[str]:
     """The flags that make `recipe` of the one called `name`."""
     return shlex.split(command_of(Run(RunDir("anywhere"), name, recipe)))[3:]
 

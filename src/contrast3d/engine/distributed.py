@@ -145,9 +145,35 @@ def parallel(method: nn.Module) -> nn.Module:
     """
     if not is_distributed():
         return method
-    for buffer in method.buffers():
-        dist.broadcast(buffer, src=0)
+    start_alike(method)
     parallel_class = nn.parallel.DistributedDataParallel
     if "forward_sync_buffers" in inspect.signature(parallel_class).parameters:  # the name since torch 2.13
         return parallel_class(method, forward_sync_buffers=False)
     return parallel_class(method, broadcast_buffers=False)
+
+
+@torch.no_grad()
+def start_alike(method: nn.Module) -> None:
+    """Parameters and buffers of rank 0 on every rank."""
+    if is_distributed():
+        for tensor in (*method.parameters(), *method.buffers()):
+            dist.broadcast(tensor, src=0)
+
+
+@torch.no_grad()
+def average_gradients(method: nn.Module) -> None:
+    """The mean over ranks of every gradient, in one message; a parameter without one counts as zero.
+
+    For trainings that DistributedDataParallel cannot serve, since their forward is not one call.
+    """
+    if not is_distributed():
+        return
+    parameters = [p for p in method.parameters() if p.requires_grad]
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    flat = torch.cat([p.grad.flatten() for p in parameters])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for parameter, mean in zip(parameters, flat.split([p.numel() for p in parameters])):
+        parameter.grad.copy_(mean.view_as(parameter))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from contrast3d.engine import distributed
+from contrast3d.engine.backward import make_backward
 from contrast3d.engine.checkpoint import Checkpoints, Position, diverged
 from contrast3d.engine.interrupt import Interrupt
 from contrast3d.engine.journal import Journal
@@ -115,8 +116,7 @@ def _train(
     with distributed.together():
         position = checkpoints.restore(resume)
     _check_ranks_agree(position.step)
-    forward = distributed.parallel(method)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16")
+    backward = make_backward(method, settings, device)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     check_steps = 1 if device.type == "cpu" else GPU_CHECK_STEPS
     display = Progress(plan, getattr(loader, "batch_size", None), quiet or not distributed.is_main())
@@ -151,13 +151,7 @@ def _train(
             epoch, step = divmod(position.step, plan.steps_per_epoch)
             for i in range(settings.accumulate):
                 batch = loader.batch(epoch, step * settings.accumulate + i)
-                last = i == settings.accumulate - 1
-                # gradients travel between ranks once per step, with the last batch
-                with nullcontext() if last or forward is method else forward.no_sync():
-                    with autocast:
-                        outputs = forward(batch)
-                    (outputs["loss"] / settings.accumulate).backward()
-                for name, value in outputs.items():
+                for name, value in backward(batch, i == settings.accumulate - 1).items():
                     position.means.add(name, value)
             if settings.clip_norm is not None:
                 norm = nn.utils.clip_grad_norm_(parameters, settings.clip_norm)

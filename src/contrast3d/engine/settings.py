@@ -29,6 +29,8 @@ class Training:
     warmup_epochs: epochs of linear warm-up; fractions are allowed.
     clip_norm: largest gradient norm, or None.
     accumulate: loader batches per optimiser step.
+    micro_batch: shapes per process that are in the network at a time; the gradient is that of the whole batch all
+        the same (see engine/gradient_cache.py). None: the whole batch.
     precision: bfloat16 runs the forward pass under autocast; parameters stay float32.
     max_seconds: wall-time budget over all resumes; schedules are squeezed into it. None: no limit.
     checkpoint_seconds: at most this much work is lost by a kill.
@@ -46,6 +48,7 @@ class Training:
     warmup_epochs: float = 0.0
     clip_norm: float | None = None
     accumulate: int = 1
+    micro_batch: int | None = None
     precision: Precision = "float32"
     max_seconds: float | None = None
     checkpoint_seconds: float = 60.0
@@ -59,7 +62,7 @@ class Training:
             _require(self, field, isinstance(value, int) and value >= 1, "a whole number of at least 1")
         for field in ("lr", "step_gamma"):
             _require(self, field, 0 < getattr(self, field) < math.inf, "a positive number")
-        for field in ("clip_norm", "max_seconds"):
+        for field in ("clip_norm", "max_seconds", "micro_batch"):
             value = getattr(self, field)
             _require(self, field, value is None or value > 0, "a positive number or None")
         for field in ("weight_decay", "checkpoint_seconds"):

@@ -1,5 +1,9 @@
 """Losses: tensors in, a scalar out; each one formula of one paper."""
 
-from contrast3d.losses.info_nce import nt_xent
+from contrast3d.losses.barlow_twins import barlow_twins
+from contrast3d.losses.byol import byol
+from contrast3d.losses.info_nce import info_nce, nt_xent
+from contrast3d.losses.instance import instance_softmax
+from contrast3d.losses.vicreg import vicreg
 
-__all__ = ["nt_xent"]
+__all__ = ["barlow_twins", "byol", "info_nce", "instance_softmax", "nt_xent", "vicreg"]

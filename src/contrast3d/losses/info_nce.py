@@ -1,4 +1,4 @@
-"""NT-Xent, the contrastive loss of SimCLR, in memory linear in the batch."""
+"""InfoNCE and its symmetric form NT-Xent, the contrastive losses of MoCo and SimCLR, in memory linear in the batch."""
 
 from __future__ import annotations
 
@@ -39,6 +39,22 @@ def nt_xent(
     positive = 2 * (a * b).sum() / temperature
     with torch.autocast(a.device.type, enabled=False):
         return (_LogSumExp.apply(queries, keys, itself, temperature) - positive) / (2 * count)
+
+
+def info_nce(
+    queries: Float[Tensor, "b d"], keys: Float[Tensor, "b d"], negatives: Float[Tensor, "m d"], temperature: float = 0.1
+) -> Float[Tensor, ""]:
+    """Mean over i of -log( exp(q_i.k_i / t) / (exp(q_i.k_i / t) + sum over j of exp(q_i.n_j / t)) ) of unit vectors.
+
+    He et al. (2020), eq. 1: each query has one positive key, and all share the negatives.
+    """
+    if temperature <= 0:
+        raise DataError("temperature", f"{temperature}", "a positive number")
+    wide = torch.promote_types(queries.dtype, torch.float32)
+    with torch.autocast(queries.device.type, enabled=False):
+        q, k, n = (torch.nn.functional.normalize(z.to(wide), dim=-1) for z in (queries, keys, negatives))
+        logits = torch.cat([(q * k).sum(1, keepdim=True), q @ n.T], 1) / temperature
+        return (logits.logsumexp(1) - logits[:, 0]).mean()
 
 
 class _LogSumExp(torch.autograd.Function):

@@ -13,11 +13,11 @@ from contrast3d.downstream.table import Table
 from contrast3d.engine.distributed import Ranks, pick_device
 from contrast3d.engine.loop import Outcome
 from contrast3d.recipes import simclr_ldraw40
+from contrast3d.recipes.contrast import ContrastRecipe
 from contrast3d.recipes.evaluate import evaluate
 from contrast3d.recipes.machine import Machine, is_first_process
 from contrast3d.recipes.pretrain import pretrain
 from contrast3d.recipes.reporting import report
-from contrast3d.recipes.simclr import SimCLRRecipe
 
 NAME = "simclr-ldraw40"
 # The recipe of simclr_ldraw40.py, narrower and shorter, for a story of minutes.
@@ -47,10 +47,10 @@ def demo(machine: Machine, on_progress: Callable[[str], None]) -> tuple[Outcome,
     return outcome, table, report(run, machine.data_root, device=machine.device)
 
 
-def compile_kernels(recipe: SimCLRRecipe, machine: Machine) -> None:
+def compile_kernels(recipe: ContrastRecipe, machine: Machine) -> None:
     """One throw-away step and one encoding, so that the clock of training and of its rival starts when all is ready."""
     machine.set_threads()
     shapes = recipe.shapes("train", machine.data_root).subset(torch.arange(4))
     loader = dataclasses.replace(recipe, batch_size=4).make_loader(shapes, Ranks(0, 1, 0, torch.device("cpu")))
-    recipe.make_method().train()(loader.batch(0, 0))["loss"].backward()
+    recipe.make_method(len(shapes)).train()(loader.batch(0, 0))["loss"].backward()
     extract(recipe.make_reader(), shapes)

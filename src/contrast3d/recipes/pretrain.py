@@ -15,12 +15,12 @@ from contrast3d.engine.loop import Outcome, train
 from contrast3d.engine.run_dir import RunDir
 from contrast3d.engine.schedule import Plan
 from contrast3d.recipes import datasets
+from contrast3d.recipes.contrast import ContrastRecipe
 from contrast3d.recipes.machine import Machine
 from contrast3d.recipes.runs import Run, record, record_origin
-from contrast3d.recipes.simclr import SimCLRRecipe
 
 
-def pretrain(name: str, recipe: SimCLRRecipe, machine: Machine | None = None) -> tuple[Run, Outcome]:
+def pretrain(name: str, recipe: ContrastRecipe, machine: Machine | None = None) -> tuple[Run, Outcome]:
     """Train `recipe` into its run folder, or go on where it stopped; the Outcome tells whether it finished.
 
     Under torchrun every process calls this; the batch is shared among them.
@@ -32,7 +32,7 @@ def pretrain(name: str, recipe: SimCLRRecipe, machine: Machine | None = None) ->
         with ExitStack() as held:
             with distributed.together():
                 shapes = recipe.pretraining_shapes(machine.data_root)
-                loader, method = recipe.make_loader(shapes, ranks), recipe.make_method()
+                loader, method = recipe.make_loader(shapes, ranks), recipe.make_method(len(shapes))
                 Plan(recipe.training(), len(loader))
                 probe = None
                 if ranks.rank == 0:

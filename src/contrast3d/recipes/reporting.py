@@ -13,8 +13,8 @@ from contrast3d.data.presets import preset
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream.features import extract
 from contrast3d.engine.distributed import pick_device
+from contrast3d.recipes.contrast import METHODS, ContrastRecipe
 from contrast3d.recipes.runs import Run
-from contrast3d.recipes.simclr import SimCLRRecipe
 from contrast3d.recipes.table import PROTOCOLS
 from contrast3d.report.gallery import Gallery
 from contrast3d.report.page import views_figure, write_report
@@ -37,7 +37,7 @@ def report(
     predicted, predictor = predictions(results, len(test), step)
     return write_report(
         path or run.path / "report.html",
-        title=f"{run.title}: SimCLR on {recipe.dataset}",
+        title=f"{run.title}: {METHODS[recipe.method]} on {recipe.dataset}",
         summary=summary(run, test, kind),
         metrics=run.folder.metrics(),
         tables=result_tables(results, step),
@@ -50,14 +50,14 @@ def report(
     )
 
 
-def views_page(recipe: SimCLRRecipe, path: Path, data_root: Path = Path("data")) -> Path:
+def views_page(recipe: ContrastRecipe, path: Path, data_root: Path = Path("data")) -> Path:
     """A page of nothing but pairs of views under the recipe's augmentation; needs no training."""
     return views_figure(
         path, view_pairs(recipe, recipe.shapes("train", data_root)), title=f"Views under '{recipe.augmentation}'"
     )
 
 
-def view_pairs(recipe: SimCLRRecipe, shapes: ShapeSet, count: int = VIEW_PAIRS) -> list[ViewPair]:
+def view_pairs(recipe: ContrastRecipe, shapes: ShapeSet, count: int = VIEW_PAIRS) -> list[ViewPair]:
     """Shapes spread over the set, each with two views as training draws them."""
     rows = torch.linspace(0, len(shapes) - 1, count).long().unique()
     chosen = shapes.subset(rows)

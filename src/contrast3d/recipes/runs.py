@@ -17,7 +17,7 @@ from contrast3d.errors import ConfigError, DataError
 from contrast3d.nn.partwise import Partwise
 from contrast3d.nn.rebuild import rebuild
 from contrast3d.recipes import table
-from contrast3d.recipes.simclr import SimCLRRecipe
+from contrast3d.recipes.contrast import ContrastRecipe
 
 ORIGIN = "origin.json"
 
@@ -81,7 +81,7 @@ class Run(Trained):
 
     folder: RunDir
     name: str
-    recipe: SimCLRRecipe
+    recipe: ContrastRecipe
 
     def make_encoder(self) -> nn.Module:
         return self.recipe.make_encoder()
@@ -125,7 +125,7 @@ class FittedRun(Trained):
         return rebuild(self.described) if self.given is None else self.given
 
 
-def record(name: str, recipe: SimCLRRecipe, data_hash: str | None = None) -> dict:
+def record(name: str, recipe: ContrastRecipe, data_hash: str | None = None) -> dict:
     """What recipe.json holds. data_hash: of the shapes that train, so that a resume notices when they changed."""
     written = {"recipe": name, "fields": dataclasses.asdict(recipe)}
     return written if data_hash is None else {**written, "data_hash": data_hash}

@@ -10,9 +10,9 @@ took at most 300 shapes of a class.
 """
 
 from contrast3d.data.shapenetpart import REPORT_CATEGORIES
-from contrast3d.recipes.simclr import SimCLRRecipe
+from contrast3d.recipes.contrast import ContrastRecipe
 
-RECIPE = SimCLRRecipe(
+RECIPE = ContrastRecipe(
     dataset="ShapeNetPart", categories=REPORT_CATEGORIES, up="y", shape_points=1024, num_points=800,
     augmentation="report-replacement", shared_draws=True, identical_views=True,
     encoder="dgcnn-report", embed_dim=128, k=20, projection_dim=10, hidden_dim=256, head_norm=False, temperature=0.07,

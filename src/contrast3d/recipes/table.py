@@ -10,6 +10,11 @@ from contrast3d.errors import ConfigError
 RECIPES = {
     "simclr-ldraw40": "simclr_ldraw40",
     "simclr-ldraw40-pool": "simclr_ldraw40_pool",
+    "moco-ldraw40": "moco_ldraw40",
+    "instance-discrimination-ldraw40": "instance_discrimination_ldraw40",
+    "byol-ldraw40": "byol_ldraw40",
+    "barlow-twins-ldraw40": "barlow_twins_ldraw40",
+    "vicreg-ldraw40": "vicreg_ldraw40",
     "simclr-modelnet40": "simclr_modelnet40",
     "simclr-shapenetpart-faithful": "simclr_shapenetpart_faithful",
     "simclr-shapenetpart-corrected": "simclr_shapenetpart_corrected",

@@ -1,4 +1,4 @@
-"""The SimCLR product line: one recipe class, whose values for each data set lie in files of their own."""
+"""Pre-training on views of whole shapes: one recipe class for all methods, its values in files of their own."""
 
 from __future__ import annotations
 
@@ -19,16 +19,22 @@ if TYPE_CHECKING:
     from contrast3d.engine.settings import Training
 
 LEAST = {  # what each field has to be at least; of tuples, each number
-    "shape_points": 2, "num_points": 2, "embed_dim": 1, "layers": 1, "strides": 1, "k": 1, "projection_dim": 1,
-    "hidden_dim": 1, "batch_size": 2, "probe_every": 1, "holdout": 0,
+    "shape_points": 2, "num_points": 2, "embed_dim": 1, "layers": 1, "strides": 1, "k": 1, "projection_dim": 0,
+    "hidden_dim": 0, "batch_size": 2, "probe_every": 1, "holdout": 0, "queue_size": 1, "micro_batch": 0, "momentum": 0,
+}
+OWN_DEFAULT = ("projection_dim", "hidden_dim", "momentum")  # 0: as the constructor of the method has it
+METHODS = {  # the classes of contrast3d.methods; each takes the fields that its constructor names
+    "simclr": "SimCLR", "moco": "MoCo", "instance-discrimination": "InstanceDiscrimination", "byol": "BYOL",
+    "barlow-twins": "BarlowTwins", "vicreg": "VICReg",
 }
 
 
 @dataclass(frozen=True)
-class SimCLRRecipe:
-    """Two augmented views of a shape attract, all other shapes of the batch repel (Chen et al., ICML 2020).
+class ContrastRecipe:
+    """Augmented views of a shape get alike features, and features that tell shapes apart.
 
     Attributes:
+        method: simclr, moco, instance-discrimination (a memory bank), byol, barlow-twins or vicreg.
         dataset: a name that `contrast3d data list` knows, or the path of your own .npz or .h5 file.
         extra_datasets: further sets or files; all shapes they have join the pre-training, without labels.
         categories: of ShapeNetPart, the classes to keep; none keeps all.
@@ -46,12 +52,16 @@ class SimCLRRecipe:
         strides: of each edge convolution; 4 keeps every fourth point from there on.
         k: neighbours.
         dynamic: neighbours in feature space after the first layer, instead of in 3-D.
-        projection_dim: width of the projection that the loss compares.
-        hidden_dim: width of the projection head's hidden layer.
+        projection_dim: width of the projection that the loss compares; 0 takes what suits the method.
+        hidden_dim: width of the projection head's hidden layers; 0 takes what suits the method.
         head_norm: batch norm in the projection head.
-        temperature: of NT-Xent; lower pushes hard negatives apart more.
+        temperature: of simclr, moco and instance-discrimination; lower pushes hard negatives apart more.
+        momentum: of moco's key encoder, byol's target, instance-discrimination's memory; nearer to 1 is slower, 0
+            takes what suits the method.
+        queue_size: keys that moco keeps as negatives.
         epochs: passes over the training shapes.
         batch_size: shapes per step, over all processes.
+        micro_batch: shapes in the network at a time, with the gradient of the whole batch all the same; 0 for all.
         optimizer: adamw, adam or sgd.
         lr: peak learning rate.
         weight_decay: on weights, not on biases and norms.
@@ -66,6 +76,7 @@ class SimCLRRecipe:
         seed: of weights, batches and views.
     """
 
+    method: Literal["simclr", "moco", "instance-discrimination", "byol", "barlow-twins", "vicreg"] = "simclr"
     dataset: str = "LDraw40"
     extra_datasets: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
@@ -82,12 +93,15 @@ class SimCLRRecipe:
     strides: tuple[int, ...] = ()
     k: int = 20
     dynamic: bool = True
-    projection_dim: int = 128
-    hidden_dim: int = 512
+    projection_dim: int = 0
+    hidden_dim: int = 0
     head_norm: bool = True
     temperature: float = 0.2
+    momentum: float = 0.0
+    queue_size: int = 4096
     epochs: int = 100
     batch_size: int = 64
+    micro_batch: int = 0
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = 2e-3
     weight_decay: float = 1e-4
@@ -147,15 +161,22 @@ class SimCLRRecipe:
 
         return Partwise(self.make_encoder(seed), self.num_points)
 
-    def make_method(self) -> nn.Module:
+    def make_method(self, num_shapes: int) -> nn.Module:
+        """The method around a fresh encoder. num_shapes: of the training set, for a memory bank."""
+        import inspect
+
         import torch
 
-        from contrast3d.methods.simclr import SimCLR
+        from contrast3d import methods
 
+        method = getattr(methods, METHODS[self.method])
+        fields = {**dataclasses.asdict(self), "num_shapes": num_shapes}
+        taken = set(inspect.signature(method).parameters) & set(fields) - {"encoder"}
+        taken -= {name for name in OWN_DEFAULT if not fields[name]}
         encoder = self.make_encoder()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed + 1)
-            return SimCLR(encoder, self.projection_dim, self.hidden_dim, self.temperature, self.head_norm)
+            return method(encoder, **{name: fields[name] for name in taken})
 
     def shapes(self, split: Literal["train", "test"], data_root: Path) -> ShapeSet:
         """The shapes of a split; with `holdout`, parts of the training split.
@@ -196,13 +217,20 @@ class SimCLRRecipe:
         parts = {"categories": self.categories or None, "up": self.up}
         return datasets.read(dataset, split, data_root, self.shape_points, {"ShapeNetPart": parts})
 
+    @property
+    def views(self) -> int:
+        """Views of each shape that the method takes."""
+        from contrast3d import methods
+
+        return getattr(methods, METHODS[self.method]).views
+
     def make_loader(self, shapes: ShapeSet, ranks: Ranks) -> ViewLoader:
-        """Pairs of views of `shapes`, for this process."""
+        """Views of `shapes`, as many as the method compares, for this process."""
         from contrast3d.data.loader import ViewLoader
         from contrast3d.data.presets import preset
 
         return ViewLoader(
-            shapes, preset(self.augmentation, self.num_points), 2, self.batch_size, self.seed, ranks.rank,
+            shapes, preset(self.augmentation, self.num_points), self.views, self.batch_size, self.seed, ranks.rank,
             ranks.world, ranks.device, draws="per-batch" if self.shared_draws else "per-sample",
             identical=self.identical_views,
         )
@@ -212,6 +240,7 @@ class SimCLRRecipe:
 
         names = {field.name for field in dataclasses.fields(Training)} & {f.name for f in dataclasses.fields(self)}
         values = {name: getattr(self, name) for name in names}
-        values["clip_norm"] = self.clip_norm or None
+        del values["momentum"]  # there it is SGD's, here the method's
+        values["clip_norm"], values["micro_batch"] = self.clip_norm or None, self.micro_batch or None
         values["warmup_epochs"] = min(self.warmup_epochs, self.epochs / 2)
         return Training(**values)

@@ -1,0 +1,13 @@
+"""Instance discrimination on LDraw-40: a memory bank of all shapes.
+
+    contrast3d pretrain instance-discrimination-ldraw40
+    contrast3d evaluate linear runs/instance-discrimination-ldraw40
+
+Wu et al. (CVPR 2018), on the encoder, views and length of simclr-ldraw40; one view a step costs half as much.
+"""
+
+import dataclasses
+
+from contrast3d.recipes.simclr_ldraw40 import RECIPE as SIMCLR
+
+RECIPE = dataclasses.replace(SIMCLR, method="instance-discrimination", temperature=0.1)

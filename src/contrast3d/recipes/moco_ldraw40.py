@@ -1,0 +1,13 @@
+"""MoCo on LDraw-40: 4,096 negatives from a queue, whatever the batch.
+
+    contrast3d pretrain moco-ldraw40
+    contrast3d evaluate linear runs/moco-ldraw40
+
+He et al. (CVPR 2020) with the head of MoCo v2, on the encoder, views and length of simclr-ldraw40.
+"""
+
+import dataclasses
+
+from contrast3d.recipes.simclr_ldraw40 import RECIPE as SIMCLR
+
+RECIPE = dataclasses.replace(SIMCLR, method="moco", temperature=0.1)
