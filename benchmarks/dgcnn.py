@@ -52,6 +52,9 @@ def cases(quick: bool) -> dict[tuple[str, str], Callable[[], Case]]:
     return {
         ("edge_conv_64_128", "forward"): partial(edge_conv_case, s, backward=False),
         ("edge_conv_64_128", "forward+backward"): partial(edge_conv_case, s, backward=True),
+        ("edge_conv_64_128", "forward, memory kept"): partial(edge_conv_case, s, backward=False, as_in_training=True),
+        ("edge_conv_64_128", "forward+backward, memory kept"): partial(
+            edge_conv_case, s, backward=True, as_in_training=True),
         ("simclr_step_report", "float32"): partial(simclr_case, s),
         ("knn", "3-D"): partial(knn_case, s, channels=3, wanted_ratio=5),
         ("knn", "64-d"): partial(knn_case, s, channels=64, wanted_ratio=3),
@@ -146,7 +149,7 @@ def clouds_compared(dtype: torch.dtype) -> slice:
     return slice(None) if dtype == torch.float32 else slice(4)
 
 
-def edge_conv_case(s: Sizes, backward: bool) -> Case:
+def edge_conv_case(s: Sizes, backward: bool, as_in_training: bool = False) -> Case:
     """The layer alone, training mode, on a given graph."""
     c, d = 64, 128
     generator = torch.manual_seed(0)
@@ -182,7 +185,7 @@ def edge_conv_case(s: Sizes, backward: bool) -> Case:
         moved += FLOAT * rows * (3 * c + 18 * d) + 2 * INDEX * edges
     note = "The gather of neighbour rows out of the cache, k rows per point, comes on top."
     return Case(partial(run, ours), flops, moved, note, partial(run, reference), difference,
-                wanted_ratio=10 if backward else 15)
+                wanted_ratio=10 if backward else 15, as_in_training=as_in_training)
 
 
 def simclr_case(s: Sizes) -> Case:

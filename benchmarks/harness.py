@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 # As the command line does, before torch is loaded: idle OpenMP threads that spin take the core our kernels need.
@@ -25,8 +26,10 @@ import torch
 from torch import Tensor
 
 from contrast3d.downstream.results import command, commit, write_json
+from contrast3d.engine.memory import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_freed_memory
 
 TOLERANCES = {torch.float32: 5e-3, torch.float64: 1e-9}  # of results; torch's float32 batch norm is 3e-4 off
+GLIBC_THRESHOLD = 128 * 1024  # bytes; the default of both thresholds
 SETTLE_S = 0.02  # OpenMP threads told to spin do so for milliseconds after their last task
 
 
@@ -40,6 +43,8 @@ class Case:
     difference: in float32 or float64, the largest difference between the results of the two, relative.
     wanted_ratio, wanted_peak_mb: what the project asks of the row.
     max_rounds: of a case too slow for as many rounds as the others.
+    as_in_training: ours runs as `engine.train` and `extract` run it, with freed memory kept (engine/memory.py), and
+        the reference at the C library's defaults, as plain PyTorch runs. Each is warmed up anew in each of its turns.
     """
 
     ours: Callable[[], object]
@@ -51,6 +56,7 @@ class Case:
     wanted_ratio: float | None = None
     wanted_peak_mb: float | None = None
     max_rounds: int = 1000
+    as_in_training: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,7 +180,11 @@ def _measure(case: Case, rounds: int) -> dict:
     if case.reference:
         contenders["reference"] = case.reference
     peaks = {name: peak_growth_mb(run) for name, run in contenders.items()}
-    times = interleaved(contenders, rounds)
+    prepare = {}
+    if case.as_in_training:
+        prepare = {name: partial(_warmed_up, run, keep=name == "ours") for name, run in contenders.items()}
+    times = interleaved(contenders, rounds, prepare)
+    set_memory_kept(False)
     medians = {name: float(np.median(values)) for name, values in times.items()}
     spreads = {name: float(np.subtract(*np.percentile(values, [75, 25]))) for name, values in times.items()}
     reference_s = medians.get("reference")
@@ -186,16 +196,41 @@ def _measure(case: Case, rounds: int) -> dict:
     }
 
 
-def interleaved(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def interleaved(
+    contenders: Mapping[str, Callable[[], object]], rounds: int, prepare: Mapping[str, Callable[[], None]] | None = None
+) -> dict[str, list[float]]:
     """Seconds of each contender in each round. They take turns, and the first of a round is the last of the next,
-    so that a machine that grows slower or faster does so for all of them alike."""
+    so that a machine that grows slower or faster does so for all of them alike. prepare: called before a turn."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     order = list(contenders.items())
     for _ in range(rounds):
         for name, run in order:
+            if prepare:
+                prepare[name]()
             times[name] += _times(run, 1)
         order.reverse()
     return times
+
+
+def _warmed_up(run: Callable[[], object], keep: bool) -> None:
+    """The allocator as `run` shall have it, and what it then keeps, filled."""
+    set_memory_kept(keep)
+    run()
+
+
+def set_memory_kept(keep: bool) -> None:
+    """`engine.memory.keep_freed_memory`, or glibc's defaults again with everything handed back; a no-op elsewhere."""
+    if keep:
+        keep_freed_memory.cache_clear()
+        keep_freed_memory()
+        return
+    try:
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, GLIBC_THRESHOLD)
+        libc.mallopt(M_TRIM_THRESHOLD, GLIBC_THRESHOLD)
+        libc.malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        return
 
 
 def _times(run: Callable[[], object], rounds: int) -> list[float]:

@@ -52,7 +52,7 @@ def test_dgcnn_runs_and_writes_its_json(harness, capsys, tmp_path):
     assert (meta["threads"], meta["quick"], meta["torch"]) == ([1], True, torch.__version__)
     assert set(meta["ceilings"]) == {"1"}
     names = [row["name"] for row in rows]
-    assert names == ["edge_conv_64_128"] * 2 + ["simclr_step_report"] + ["knn"] * 2 + ["fps"] + ["nt_xent"] * 2
+    assert names == ["edge_conv_64_128"] * 4 + ["simclr_step_report"] + ["knn"] * 2 + ["fps"] + ["nt_xent"] * 2
     for row in rows:
         assert set(row) == documented("each row")
         assert all(isinstance(row[key], float | int) for key in NUMBERS)
@@ -126,3 +126,14 @@ def test_relative_difference(harness):
     a, b = torch.tensor([3.0, 0.0]), torch.tensor([[4.0]])
     assert harness.relative_difference([a, b], [a, b]) == 0
     assert harness.relative_difference([a, b + 0.5], [a, b]) == pytest.approx(0.1)
+
+
+def test_memory_is_kept_for_ours_alone(harness, monkeypatch):
+    """And each is warmed up in its turn, under its own allocator."""
+    state, seen = [None], []
+    monkeypatch.setattr(harness, "set_memory_kept", lambda keep: state.__setitem__(0, keep))
+    case = toy(harness, ours=lambda: seen.append(("ours", state[0])),
+               reference=lambda: seen.append(("reference", state[0])), as_in_training=True)
+    harness.measure(case, {1: harness.Ceiling(1e9, 1e9)}, rounds=2)
+    assert seen[2:] == [("ours", True)] * 2 + [("reference", False)] * 4 + [("ours", True)] * 2
+    assert state == [False]

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from contrast3d.errors import DataError
+from contrast3d.nn.edge_conv import EdgeConv
 from contrast3d.ops import neighbor_reduce as graph
 from contrast3d.ops.edge_conv import edge_conv, scalar
 from contrast3d.ops.edge_mlp import _backward, _forward, _torch_backward, _torch_forward, edge_mlp
@@ -198,3 +199,33 @@ def test_sizes_that_do_not_fit_are_refused(op, name, shape):
     function = {"edge_conv": edge_conv, "edge_mlp": edge_mlp}[op]
     with pytest.raises(DataError, match=name):
         getattr(function, "__wrapped__", function)(**tensors, training=True)
+
+
+@pytest.mark.parametrize("plain_last", [False, True])
+def test_the_layer_folds_the_signs_of_batch_norm_into_its_product(plain_last):
+    """Where a negative weight of batch norm turns the maximum round, value, gradients and statistics stay exact."""
+    torch.manual_seed(0)
+    layer = EdgeConv(5, (7, 6) if plain_last else (7,), plain_last).double()
+    with torch.no_grad():
+        layer.norm.weight.normal_()
+    assert (layer.norm.weight < 0).any()
+    x = torch.randn(3, 12, 5, dtype=torch.float64, requires_grad=True)
+    index = torch.randint(0, 12, (3, 12, 4))
+    norm = torch.nn.BatchNorm1d(7).double()
+    norm.load_state_dict(layer.norm.state_dict())
+
+    def unfused():
+        neighbors = x[torch.arange(3)[:, None, None], index]
+        edges = torch.cat([x[:, :, None].expand_as(neighbors), neighbors - x[:, :, None]], -1)
+        y = norm(layer.first(edges).flatten(0, 2)).unflatten(0, (3, 12, 4))
+        y = torch.nn.functional.leaky_relu(y, layer.negative_slope)
+        return (layer.last(y) if plain_last else y).amax(2)
+
+    ours, expected = layer(x, index), unfused()
+    torch.testing.assert_close(ours, expected)
+    inputs = [x, layer.first.weight]
+    for a, b in zip(torch.autograd.grad(ours.square().sum(), [*inputs, layer.norm.weight, layer.norm.bias]),
+                    torch.autograd.grad(expected.square().sum(), [*inputs, norm.weight, norm.bias])):
+        torch.testing.assert_close(a, b)
+    torch.testing.assert_close(layer.norm.running_mean, norm.running_mean)
+    torch.testing.assert_close(layer.norm.running_var, norm.running_var)

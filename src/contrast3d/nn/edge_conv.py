@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from contrast3d.errors import ConfigError
-from contrast3d.ops.edge_conv import edge_conv
+from contrast3d.ops.edge_conv import channel_signs, edge_conv
 from contrast3d.ops.edge_mlp import edge_mlp
 from contrast3d.ops.gather import gather
 from contrast3d.ops.neighbor_reduce import neighbor_max
@@ -39,7 +39,8 @@ class EdgeConv(nn.Module):
         self, x: Float[Tensor, "b n c"], index: Int[Tensor, "b m k"], rows: Int[Tensor, "b m"] | None = None
     ) -> Float[Tensor, "b m d"]:
         """Features of the points `rows` (all N when None) out of their neighbours `index`."""
-        center, neighbor = self._split(x, x if rows is None else gather(x, rows))
+        signs = None if self.norm is None or self.last is not None else channel_signs(self.norm.weight)
+        center, neighbor = self._split(x, x if rows is None else gather(x, rows), signs)
         if self.norm is None:
             return center + neighbor_max(neighbor, index)
         norm = self.norm
@@ -49,13 +50,16 @@ class EdgeConv(nn.Module):
             norm.num_batches_tracked += 1
         with torch.autocast(x.device.type, enabled=False):
             if self.last is None:
-                return edge_conv(center, neighbor, index, *statistics, self.training, **options)
+                return edge_conv(center, neighbor, index, *statistics, self.training, **options, signs=signs)
             return edge_mlp(center, neighbor, index, *statistics, self.last.weight, self.last.bias,
                             self.training, **options)
 
-    def _split(self, x: Tensor, x_center: Tensor) -> tuple[Tensor, Tensor]:
-        """W [x_i, x_j - x_i] + b = ((W1 - W2) x_i + b) + (W2 x_j)."""
-        on_center, on_difference = self.first.weight.chunk(2, dim=1)
-        dtype = self.first.weight.dtype  # under autocast the products are bfloat16, the reductions are not
-        center = nn.functional.linear(x_center, on_center - on_difference, self.first.bias).to(dtype)
+    def _split(self, x: Tensor, x_center: Tensor, signs: Tensor | None) -> tuple[Tensor, Tensor]:
+        """W [x_i, x_j - x_i] + b = ((W1 - W2) x_i + b) + (W2 x_j), each channel times its sign."""
+        weight, bias = self.first.weight, self.first.bias
+        dtype = weight.dtype  # under autocast the products are bfloat16, the reductions are not
+        if signs is not None:
+            weight, bias = weight * signs[:, None], None if bias is None else bias * signs
+        on_center, on_difference = weight.chunk(2, dim=1)
+        center = nn.functional.linear(x_center, on_center - on_difference, bias).to(dtype)
         return center, nn.functional.linear(x, on_difference).to(dtype)

@@ -31,6 +31,7 @@ def edge_conv(
     momentum: float = 0.1,
     eps: float = 1e-5,
     negative_slope: float = 0.0,
+    signs: Float[Tensor, "c"] | None = None,
 ) -> Float[Tensor, "b m c"]:
     """out_i = max over j in index_i of act(batch_norm(center_i + neighbor_j)).
 
@@ -38,15 +39,18 @@ def edge_conv(
     weight, bias, running_mean, running_var, momentum, eps: as in torch.nn.functional.batch_norm, the running
     statistics updated in place when training. The statistics run over all B*M*K edges of every process.
     negative_slope: of the leaky ReLU; 0 is ReLU, 1 the identity. Must not be negative.
+    signs: `channel_signs(weight)` where center and neighbor are already multiplied by them, which costs nothing in
+        the weights of the product that makes them; None where they are as the formula has them.
     """
     if negative_slope < 0:
         raise DataError("negative_slope", f"{negative_slope}", "0 or more: the activation must rise")
     graph.check_graph(neighbor, index, center)
     check_widths(neighbor.shape[2], weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
     # A negative weight turns max into min. Flipping the channel's sign turns it back, exactly.
-    sign = torch.where(weight.detach() < 0, -1.0, 1.0).to(center.dtype)
-    if bool((sign < 0).any()):
-        center, neighbor, weight = center * sign, neighbor * sign, weight * sign
+    sign = channel_signs(weight) if signs is None else signs
+    if signs is None and bool((sign < 0).any()):
+        center, neighbor = center * sign, neighbor * sign
+    weight = weight * sign
     mean = var = None
     if not training:
         mean, var = running_mean * sign, running_var
@@ -56,6 +60,11 @@ def edge_conv(
     if training:
         update_running(running_mean, running_var, mean * sign, var, edges, momentum)
     return out
+
+
+def channel_signs(weight: Float[Tensor, "c"]) -> Float[Tensor, "c"]:
+    """-1 where batch norm's weight is negative, else 1; without gradient."""
+    return torch.where(weight.detach() < 0, -1.0, 1.0).to(weight.dtype)
 
 
 def check_widths(channels: int, **vectors: Tensor) -> None:
