@@ -24,7 +24,7 @@ usage: contrast3d VERB [arguments]        contrast3d VERB --help explains each v
 
   demo                      the whole story on the embedded data, in minutes: pre-train, probe, report
   pretrain RECIPE           train an encoder without labels; Ctrl-C saves, the same command goes on
-  evaluate PROTOCOL RUN     what the frozen encoder knows, with baselines beside: linear, svm, knn
+  evaluate PROTOCOL RUN     what the frozen encoder knows, with baselines beside: linear, svm, knn, few-shot ...
   report RUN                one HTML page: curves, results, a map of the shapes, neighbours, confusions
   data list | check NAME    the data sets there are; what is missing of one and how it must look
   doctor                    this machine: devices, versions, speed, what is missing and how to mend it
@@ -169,7 +169,8 @@ def _evaluate(arguments: list[str]) -> int:
     labels = [None if n in (0, "all") else n for n in options.labels]
     table = evaluate(
         protocol, run, data_root=options.data_root, labels_per_class=labels,
-        draws=options.draws, seed=options.seed, supervised_seconds=options.supervised_seconds, device=options.device,
+        draws=options.draws, seed=options.seed, supervised_seconds=options.supervised_seconds,
+        ways=options.ways, shots=options.shots, trials=options.trials, device=options.device,
         on_progress=_tell,
     )
     _print(table.render())

@@ -19,7 +19,7 @@ from contrast3d.downstream import baselines
 from contrast3d.downstream.features import device_of, extract
 from contrast3d.downstream.probes import Prediction, probe
 from contrast3d.downstream.splits import few_labels, folds
-from contrast3d.downstream.table import MAJORITY, SUPERVISED, TRAINING_FREE, UNTRAINED, Table
+from contrast3d.downstream.table import MAJORITY, SUPERVISED, TRAINING_FREE, UNTRAINED, Budget, Table
 from contrast3d.errors import ConfigError, DataError
 
 Data = Callable[[str], ShapeSet] | tuple[ShapeSet, ShapeSet]
@@ -39,15 +39,16 @@ class Supervised:
 
 def label_efficiency(
     kind: str, encoder: nn.Module, data: Data, *, name: str = "pre-trained",
-    labels_per_class: Sequence[int | None] = (5, 10, 20, None), draws: int = 3, seed: int = 0,
+    labels_per_class: Sequence[Budget] = (5, 10, 20, None), draws: int = 3, seed: int = 0,
     make_untrained: Callable[[int], nn.Module] | Literal[False] | None = None, supervised: Supervised | None = None,
     batch_size: int = 64, on_progress: Callable[[str], None] | None = None,
 ) -> Table:
-    """Probe the frozen encoder with few labels per class up to all of them (None), beside the baselines.
+    """Probe the frozen encoder with few labels per class up to all of them, beside the baselines.
 
     kind: "linear", "svm" or "knn" (see probes.probe).
     data: (train, test), or a callable such as datasets.LDraw40: data("train"), data("test").
     name: what the table calls the encoder; not as it calls a baseline.
+    labels_per_class: numbers, shares of each class such as "10%", None for all.
     draws: of the labels; draw d uses seed + d and is the same for every contestant. With all labels there is
         nothing to draw, so features that do not vary with the seed are probed once, and the supervised network
         is trained once.

@@ -16,21 +16,34 @@ from torch import Tensor
 from contrast3d.errors import DataError
 
 
-def few_labels(labels: Int[Tensor, " s"], per_class: int | None, seed: int) -> Int[Tensor, " r"]:
+def few_labels(labels: Int[Tensor, " s"], per_class: int | str | None, seed: int) -> Int[Tensor, " r"]:
     """Rows of `per_class` random samples of each class (all where it has fewer); None: every labelled row.
 
-    Label -1 means unlabelled and is never drawn. Draws of one seed are nested: the 5 labels of a class are
-    among its 10.
+    "10%": that share of each class, at least one sample. Label -1 means unlabelled and is never drawn. Draws of
+    one seed are nested: the 5 labels of a class are among its 10.
     """
-    if per_class is not None and per_class < 1:
-        raise DataError("labels_per_class", str(per_class), "at least 1, or None for all labels")
+    share = _share(per_class) if isinstance(per_class, str) else None
+    if share is None and per_class is not None and per_class < 1:
+        raise DataError("labels_per_class", str(per_class), "at least 1, a share such as 10%, or None for all labels")
     rows = []
     for c in labels[labels >= 0].unique().tolist():
         members = (labels == c).nonzero().flatten().numpy()
-        rows.append(np.random.default_rng([seed, c]).permutation(members)[:per_class])
+        count = per_class if share is None else max(1, round(share * len(members)))
+        rows.append(np.random.default_rng([seed, c]).permutation(members)[:count])
     if not rows:
         raise DataError("labels", "no labelled samples", "at least one")
     return torch.from_numpy(np.sort(np.concatenate(rows)))
+
+
+def _share(text: str) -> float:
+    """"10%" -> 0.1."""
+    try:
+        share = float(text.removesuffix("%")) / 100
+    except ValueError:
+        share = -1.0
+    if not (text.endswith("%") and 0 < share <= 1):
+        raise DataError("labels_per_class", repr(text), "a number, or a share of each class such as 10%")
+    return share
 
 
 def folds(

@@ -15,6 +15,8 @@ MAJORITY, SUPERVISED, TRAINING_FREE, UNTRAINED = "majority class", "supervised",
 BASELINES = (MAJORITY, SUPERVISED, TRAINING_FREE, UNTRAINED)
 COMPARED = (TRAINING_FREE, UNTRAINED)  # what a pre-trained encoder has to beat; tables show by how much
 METRICS = ("accuracy", "balanced_accuracy")
+LABELS = "labels per class"
+Budget = int | str | None  # labels per class: a number, a share such as "10%", None for all; or another condition
 
 
 @dataclass(frozen=True)
@@ -35,22 +37,23 @@ class Cell:
 
 @dataclass
 class Table:
-    """Rows are contestants, columns numbers of labels per class (None: all labels).
+    """Rows are contestants, columns numbers of labels per class (None: all labels) or other conditions.
 
-    ours: the contestant that the others are baselines of. scores: by (contestant, labels per class), one
-    Prediction per draw; draws are paired: draw d of each contestant saw the same labels.
+    ours: the contestant that the others are baselines of. scores: by (contestant, column), one Prediction per
+    draw; draws are paired: draw d of each contestant saw the same labels. heading: what the columns are.
     """
 
     protocol: str
     dataset: str
     ours: str
-    budgets: tuple[int | None, ...]
+    budgets: tuple[Budget, ...]
     seeds: tuple[int, ...]
     data_hash: str
     test_labels: Int[Tensor, " s"]
     classes: tuple[str, ...] = ()
     wall_s: float = 0.0
-    scores: dict[tuple[str, int | None], list[Prediction]] = field(default_factory=dict)
+    heading: str = LABELS
+    scores: dict[tuple[str, Budget], list[Prediction]] = field(default_factory=dict)
 
     def __post_init__(self):
         if self.ours in BASELINES or not self.ours:
@@ -59,7 +62,7 @@ class Table:
                 "Try: rename the run folder"
             )
 
-    def add(self, contestant: str, budget: int | None, prediction: Prediction) -> None:
+    def add(self, contestant: str, budget: Budget, prediction: Prediction) -> None:
         self.scores.setdefault((contestant, budget), []).append(prediction)
 
     @property
@@ -67,12 +70,12 @@ class Table:
         """In the order in which they were added."""
         return list(dict.fromkeys(name for name, _ in self.scores))
 
-    def cell(self, contestant: str, budget: int | None, metric: str = "accuracy") -> Cell | None:
+    def cell(self, contestant: str, budget: Budget, metric: str = "accuracy") -> Cell | None:
         """None where nothing was run."""
         predictions = self.scores.get((contestant, budget))
         return predictions and Cell(tuple(getattr(p, metric) for p in predictions))
 
-    def gain(self, over: str, budget: int | None, metric: str = "accuracy") -> Cell | None:
+    def gain(self, over: str, budget: Budget, metric: str = "accuracy") -> Cell | None:
         """Ours minus the contestant `over`, draw by draw; a single value of either counts for every draw."""
         ours, theirs = self.cell(self.ours, budget, metric), self.cell(over, budget, metric)
         if not ours or not theirs:
@@ -84,7 +87,8 @@ class Table:
     @property
     def predictions(self) -> Int[Tensor, " s"] | None:
         """Our predictions of the test set from the most labels, for a confusion matrix."""
-        most = max(self.budgets, key=lambda b: float("inf") if b is None else b)
+        numbers = [b for b in self.budgets if not isinstance(b, str)]
+        most = max(numbers, key=lambda b: float("inf") if b is None else b, default=None)
         found = self.scores.get((self.ours, most))
         return found[0].predictions if found else None
 
@@ -94,7 +98,7 @@ class Table:
 
         name = metric.replace("_", " ")
         table = RichTable(title=f"{self.dataset}: {self.protocol}, {name} in %", title_justify="left")
-        table.add_column("labels per class")
+        table.add_column(self.heading)
         for budget in self.budgets:
             table.add_column(budget_name(budget), justify="right")
         best = [max((c.mean for c in column if c), default=None) for column in self._columns(metric)]
@@ -115,7 +119,7 @@ class Table:
 
     def to_results(
         self, recipe: str, *, commit: str, command: str, device: str, seed: int = 0,
-        paper: dict[int | None, float] | None = None,
+        paper: dict[Budget, float] | None = None,
     ) -> list[dict]:
         """One result per number of labels and metric, ready for results/*.json; values are fractions.
 
@@ -130,7 +134,7 @@ class Table:
                 others = {n: self.cell(n, budget, metric) for n in self.contestants if n != self.ours}
                 results.append({
                     "recipe": recipe, "protocol": self.protocol, "dataset": self.dataset, "metric": metric,
-                    "labels_per_class": budget_name(budget) if budget is None else budget,
+                    "labels_per_class" if self.heading == LABELS else "condition": "all" if budget is None else budget,
                     "mean": ours.mean, "std": ours.std, "values": list(ours.values),
                     "seeds": list(self.seeds[: len(ours.values)]), "pretraining_seed": seed,
                     "baselines": {n: {"mean": c.mean, "std": c.std} for n, c in others.items() if c},
@@ -142,7 +146,7 @@ class Table:
         return results
 
 
-def budget_name(budget: int | None) -> str:
+def budget_name(budget: Budget) -> str:
     """How tables and files call a number of labels per class: "all" for None."""
     return "all" if budget is None else str(budget)
 

@@ -12,10 +12,12 @@ from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream import baselines
 from contrast3d.downstream.classification import fit_classifier
 from contrast3d.downstream.evaluate import MAJORITY, Supervised, label_efficiency, labelled_splits
+from contrast3d.downstream.few_shot import few_shot
 from contrast3d.downstream.probes import Prediction
 from contrast3d.downstream.report_probe import report_probe
 from contrast3d.downstream.results import provenance
-from contrast3d.downstream.table import UNTRAINED, Table, budget_name
+from contrast3d.downstream.robustness import robustness
+from contrast3d.downstream.table import UNTRAINED, Budget, Table, budget_name
 from contrast3d.engine.distributed import pick_device
 from contrast3d.errors import ConfigError
 from contrast3d.recipes.runs import Run
@@ -26,42 +28,48 @@ LABELS_PER_CLASS = (5, 10, 20, None)
 
 def evaluate(
     protocol: str, run: Run, *, data_root: Path = Path("data"),
-    labels_per_class: Sequence[int | None] = LABELS_PER_CLASS, draws: int = 3, seed: int = 0,
-    supervised_seconds: float = 0.0, supervised_draws: int = 3, device: str = "auto",
+    labels_per_class: Sequence[Budget] = LABELS_PER_CLASS, draws: int = 3, seed: int = 0,
+    supervised_seconds: float = 0.0, supervised_draws: int = 3, ways: Sequence[int] = (5, 10),
+    shots: Sequence[int] = (10, 20), trials: int = 10, device: str = "auto",
     on_progress: Callable[[str], None] | None = None,
 ) -> Table:
     """Run one of table.PROTOCOLS on the run's encoder and save one result per table cell.
 
-    labels_per_class: columns of the table; None is all labels.
-    draws: of the labels; every contestant sees the same ones.
+    labels_per_class: columns of the table; None is all labels, "10%" a share of each class.
+    draws: of the labels (of the corruptions); every contestant sees the same ones.
     supervised_seconds: also train the same architecture on the labels alone for so long, with 10 labels per class
         and with all of them, on supervised_draws of the draws; 0 does not.
+    ways, shots, trials: of few-shot alone (see downstream/few_shot.py).
     """
     _check(protocol, labels_per_class, draws, seed, supervised_seconds)
     recipe, target = run.recipe, pick_device(device)
     trained = run.trained()  # before the weights: should the run go on meanwhile, the results count as stale
     encoder = run.reader().to(target)
     data = recipe.shapes("train", data_root), recipe.shapes("test", data_root)
+    shared = {"name": run.title, "seed": seed, "make_untrained": recipe.make_reader, "on_progress": on_progress}
     if protocol == "linear-report":
         table = _report_table(run, encoder, data, draws, seed)
+    elif protocol == "few-shot":
+        table = few_shot(encoder, data, ways=ways, shots=shots, trials=trials, **shared)
+    elif protocol == "robustness":
+        table = robustness(encoder, data, draws=draws, **shared)
     else:
         supervised = None
         if supervised_seconds:
             supervised = supervised_baseline(recipe, supervised_seconds, target, min(draws, supervised_draws))
         table = label_efficiency(
-            protocol, encoder, data, name=run.title, labels_per_class=tuple(dict.fromkeys(labels_per_class)),
-            draws=draws, seed=seed,
-            make_untrained=recipe.make_reader, supervised=supervised, on_progress=on_progress,
+            protocol, encoder, data, labels_per_class=tuple(dict.fromkeys(labels_per_class)), draws=draws,
+            supervised=supervised, **shared,
         )
     save(table, protocol, run, target, trained)
     return table
 
 
 def _check(
-    protocol: str, labels_per_class: Sequence[int | None], draws: int, seed: int, supervised_seconds: float
+    protocol: str, labels_per_class: Sequence[Budget], draws: int, seed: int, supervised_seconds: float
 ) -> None:
     check_protocol(protocol)
-    if not labels_per_class or any(n is not None and n < 1 for n in labels_per_class):
+    if not labels_per_class or any(isinstance(n, int) and n < 1 for n in labels_per_class):
         raise ConfigError(f"labels per class {tuple(labels_per_class)}; expected numbers of at least 1, or all")
     if draws < 1 or seed < 0 or supervised_seconds < 0:
         raise ConfigError(
@@ -97,15 +105,15 @@ def _report_table(run: Run, encoder, data, draws: int, seed: int) -> Table:
 def save(
     table: Table, protocol: str, run: Run, device: torch.device, trained: dict[str, int | None]
 ) -> list[Path]:
-    """results/PROTOCOL-DATASET-LABELS-METRIC.json and, where all labels were run, results/predictions-PROTOCOL.json.
+    """results/PROTOCOL-DATASET-COLUMN-METRIC.json and, where all labels were run, results/predictions-PROTOCOL.json.
 
     trained: step and epoch of the weights that were measured. The predictions are for the report's confusions.
     """
     paths, weights = [], {"overrides": run.overrides(), **trained}
     for result in table.to_results(run.name, seed=run.recipe.seed, **provenance(device)):
-        labels = result["labels_per_class"]
+        column = result.get("labels_per_class", result.get("condition"))
         metric = "" if result["metric"] == "accuracy" else f"-{result['metric']}"
-        name = f"{protocol}-{_plain(table.dataset)}-{labels}{metric}"
+        name = f"{protocol}-{_plain(table.dataset)}-{_plain(str(column))}{metric}"
         paths.append(run.folder.save_result(name, {**result, **weights}))
     if None in table.budgets and table.predictions is not None:
         run.folder.save_result(f"predictions-{protocol}", {
@@ -116,4 +124,4 @@ def save(
 
 
 def _plain(text: str) -> str:
-    return "".join(c for c in text.lower() if c.isalnum())
+    return "".join(c for c in text.lower().replace("%", "percent") if c.isalnum())

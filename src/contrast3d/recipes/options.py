@@ -13,20 +13,26 @@ class EvaluateOptions:
 
     Attributes:
         data_root: folder of the data set's files; embedded sets need none.
-        labels: labels per class, one table column each; 0 means all labels, and so does `all`.
-        draws: random draws of the labels, to tell a difference from luck.
+        labels: labels per class, one table column each; 10% is a share of each class, 0 or `all` all labels.
+        draws: random draws of the labels (robustness: of the corruptions), to tell a difference from luck.
         seed: of the first draw.
         supervised_seconds: also train the same network on the labels alone for so long, at 10 labels per class and at
             all of them, once per draw; 0 does not.
+        ways: of few-shot, classes per problem.
+        shots: of few-shot, labelled shapes per class.
+        trials: of few-shot, problems per number of ways and shots.
         device: auto, cpu, cuda, cuda:1 or mps.
         threads: CPU threads; 0 takes all that torch sees.
     """
 
     data_root: Path = Path("data")
-    labels: tuple[int | Literal["all"], ...] = (5, 10, 20, 0)
+    labels: tuple[int | Literal["all"] | str, ...] = (5, 10, 20, 0)
     draws: int = 3
     seed: int = 0
     supervised_seconds: float = 0.0
+    ways: tuple[int, ...] = (5, 10)
+    shots: tuple[int, ...] = (10, 20)
+    trials: int = 10
     device: str = "auto"
     threads: int = 0
 

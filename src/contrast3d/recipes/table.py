@@ -26,6 +26,8 @@ PROTOCOLS = {
     "linear": "converged multinomial logistic regression on frozen features",
     "svm": "linear one-vs-rest SVM on frozen features",
     "knn": "cosine nearest neighbours of frozen features",
+    "few-shot": "n-way k-shot problems, many trials; a linear probe on frozen features",
+    "robustness": "a linear probe on clean features, scored under six corruptions in five severities",
     "linear-report": "the probe of the SimCLR report, sigmoid and training-mode batch norm included",
 }
 

@@ -1,0 +1,86 @@
+"""Few-shot classification: many small problems of n classes with k labelled shapes each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from contrast3d.downstream import baselines
+from contrast3d.downstream.evaluate import Data, labelled_splits
+from contrast3d.downstream.features import device_of, extract
+from contrast3d.downstream.probes import probe
+from contrast3d.downstream.table import MAJORITY, TRAINING_FREE, UNTRAINED, Table
+from contrast3d.errors import ConfigError, DataError
+
+FRESH_ENCODERS = 3  # untrained ones, which the trials share in turn
+
+
+def few_shot(
+    encoder: nn.Module, data: Data, *, name: str = "pre-trained", ways: Sequence[int] = (5, 10),
+    shots: Sequence[int] = (10, 20), queries: int = 20, trials: int = 10, seed: int = 0, kind: str = "linear",
+    make_untrained: Callable[[int], nn.Module] | Literal[False] | None = None, batch_size: int = 64,
+    on_progress: Callable[[str], None] | None = None,
+) -> Table:
+    """n-way k-shot accuracy of a probe on frozen features, over seeded trials (Sharma and Kaul, NeurIPS 2020).
+
+    A trial draws n classes, k labelled shapes of each from the training split and up to `queries` shapes of each
+    from the test split; every contestant sees the same trials. A class takes part where it has k training shapes.
+    kind: of the probe (see probes.probe); its knob is chosen on folds of the n k labelled shapes.
+    """
+    if min(*ways, 2) < 2 or min(*shots, queries, trials, 1) < 1:
+        raise ConfigError(f"ways = {tuple(ways)}, shots = {tuple(shots)}, queries = {queries}, trials = {trials}; "
+                          "expected at least 2 ways, and at least 1 of the others")
+    started = time.perf_counter()
+    train, test = labelled_splits(data)
+    tell = on_progress or (lambda message: None)
+    seeds = tuple(range(seed, seed + trials))
+    conditions = {f"{n}-way {k}-shot": (n, k) for n in ways for k in shots}
+    table = Table(f"few-shot {kind} probe", train.title.removesuffix(" train"), name, tuple(conditions), seeds,
+                  f"{train.hash}-{test.hash}", test.labels, train.classes, heading="trials of")
+    episodes = {
+        (condition, s): episode(train.labels, test.labels, n, k, queries, s)
+        for condition, (n, k) in conditions.items() for s in seeds
+    }
+    fresh = make_untrained or partial(baselines.redrawn, encoder)
+    contestants: dict[str, list[Callable[[], baselines.FeaturePair]]] = {
+        TRAINING_FREE: [lambda: baselines.training_free(train, test)],
+        UNTRAINED: [] if make_untrained is False else [
+            partial(baselines.untrained, lambda s: fresh(s).to(device_of(encoder)), s, train, test, batch_size)
+            for s in seeds[:FRESH_ENCODERS]
+        ],
+        name: [lambda: tuple(extract(encoder, x, batch_size) for x in (train, test))],
+    }
+    for (condition, _), (support, query) in episodes.items():
+        table.add(MAJORITY, condition, baselines.majority(train.labels[support], test.labels[query]))
+    for contestant, makers in contestants.items():
+        tell(contestant)
+        features = [make() for make in makers]
+        for (condition, s), (support, query) in episodes.items() if features else ():
+            x, y = features[(s - seed) % len(features)]
+            table.add(contestant, condition, probe(
+                kind, x[support], train.labels[support], y[query], test.labels[query], seed=s))
+    table.wall_s = time.perf_counter() - started
+    return table
+
+
+def episode(
+    train_labels: Int[Tensor, " s"], test_labels: Int[Tensor, " t"], ways: int, shots: int, queries: int, seed: int
+) -> tuple[Int[Tensor, " a"], Int[Tensor, " b"]]:
+    """(training rows, test rows) of one trial; a DataError where too few classes have `shots` training shapes."""
+    able = [c for c in test_labels.unique().tolist() if int((train_labels == c).sum()) >= shots]
+    if len(able) < ways:
+        raise DataError("few-shot", f"{len(able)} classes with {shots} training shapes and a test shape",
+                        f"at least {ways}", "fewer --ways or --shots")
+    draw = np.random.default_rng([seed, ways, shots])
+    support, query = [], []
+    for c in draw.choice(able, ways, replace=False):
+        support.append(draw.permutation((train_labels == int(c)).nonzero().flatten().numpy())[:shots])
+        query.append(draw.permutation((test_labels == int(c)).nonzero().flatten().numpy())[:queries])
+    return torch.from_numpy(np.concatenate(support)), torch.from_numpy(np.concatenate(query))
