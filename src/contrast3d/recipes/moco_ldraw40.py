@@ -10,4 +10,4 @@ import dataclasses
 
 from contrast3d.recipes.simclr_ldraw40 import RECIPE as SIMCLR
 
-RECIPE = dataclasses.replace(SIMCLR, method="moco", temperature=0.1)
+RECIPE = dataclasses.replace(SIMCLR, method="moco")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from contrast3d.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -13,7 +16,8 @@ class EvaluateOptions:
 
     Attributes:
         data_root: folder of the data set's files; embedded sets need none.
-        labels: labels per class, one table column each; 10% is a share of each class, 0 or `all` all labels.
+        labels: labels per class, one table column each; 0 means all labels, and so does `all`; 10% is a
+            share of each class.
         draws: random draws of the labels (robustness: of the corruptions), to tell a difference from luck.
         seed: of the first draw.
         supervised_seconds: also train the same network on the labels alone for so long, at 10 labels per class and at
@@ -35,6 +39,11 @@ class EvaluateOptions:
     trials: int = 10
     device: str = "auto"
     threads: int = 0
+
+    def __post_init__(self):
+        odd = [n for n in self.labels if isinstance(n, str) and n != "all" and not re.fullmatch(r"\d+(\.\d+)?%", n)]
+        if odd:
+            raise ConfigError(f"--labels {odd[0]}; expected numbers, shares of each class such as 10%, or all")
 
 
 @dataclass(frozen=True)

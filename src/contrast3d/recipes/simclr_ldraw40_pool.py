@@ -15,6 +15,5 @@ import dataclasses
 from contrast3d.recipes.simclr_ldraw40 import RECIPE as EMBEDDED
 
 RECIPE = dataclasses.replace(
-    EMBEDDED, extra_datasets=("LDrawPool", "SweetHome3D"), temperature=0.1, batch_size=128, weight_decay=0.05,
-    epochs=30, warmup_epochs=2.0, probe_every=5,
+    EMBEDDED, extra_datasets=("LDrawPool", "SweetHome3D"), batch_size=128, epochs=30, warmup_epochs=2.0, probe_every=5,
 )
