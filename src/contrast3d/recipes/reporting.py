@@ -132,7 +132,7 @@ def result_tables(results: dict[str, dict], step: int | None = None) -> list[Res
 
 
 def _result_table(title: str, columns: list[dict], step: int | None) -> ResultTable:
-    columns = sorted(columns, key=_column_order)
+    columns = sorted(columns, key=lambda c: column_order(column_of(c)))
     names = list(dict.fromkeys(name for c in columns for name in c["baselines"]))
     ours = columns[0]["recipe"]
     rows = [(name, [_cell(c["baselines"].get(name)) for c in columns]) for name in names]
@@ -140,22 +140,21 @@ def _result_table(title: str, columns: list[dict], step: int | None) -> ResultTa
     draws = len(columns[0]["values"])
     note = f"Accuracy in %, mean ± standard deviation over {draws} draws"
     note += " of the labels; columns: labels per class." if "labels_per_class" in columns[0] else "."
-    note += "".join(f" Stale: '{_column(c)}' is of step {c['step']}." for c in columns if _stale(c, step))
+    note += "".join(f" Stale: '{column_of(c)}' is of step {c['step']}." for c in columns if _stale(c, step))
     if any(_stale(c, step) for c in columns):
         note += f" The run has gone on to step {step}; evaluate it again."
     return ResultTable(
-        title, ("", *map(_column, columns)), rows, note=note, ours=(ours,)
+        title, ("", *map(column_of, columns)), rows, note=note, ours=(ours,)
     )
 
 
-def _column(result: dict) -> str:
+def column_of(result: dict) -> str:
     """What a table calls the column: a number of labels per class, or the condition of the protocol."""
     return str(result.get("labels_per_class", result.get("condition")))
 
 
-def _column_order(result: dict) -> tuple:
+def column_order(name: str) -> tuple:
     """Numbers of labels by size, shares and conditions by the numbers in their names, all labels last."""
-    name = _column(result)
     return name == "all", [int(n) for n in re.findall(r"\d+", name)], name
 
 
