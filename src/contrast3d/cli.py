@@ -9,12 +9,13 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import make_dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from contrast3d.errors import ConfigError, Contrast3dError, FailedElsewhere
 from contrast3d.flags import help_of, parse, positional
 from contrast3d.recipes.machine import Machine, is_first_process
-from contrast3d.recipes.options import DataOptions, EvaluateOptions, NoOptions, ReportOptions
+from contrast3d.recipes.options import CompareOptions, DataOptions, EvaluateOptions, NoOptions, ReportOptions
 from contrast3d.recipes.table import PROTOCOLS, check_protocol, suggestion
 
 USAGE = """\
@@ -26,6 +27,7 @@ usage: contrast3d VERB [arguments]        contrast3d VERB --help explains each v
   pretrain RECIPE           train an encoder without labels; Ctrl-C saves, the same command goes on
   evaluate PROTOCOL RUN     what the frozen encoder knows, with baselines beside: linear, svm, knn, few-shot ...
   report RUN                one HTML page: curves, results, a map of the shapes, neighbours, confusions
+  compare RUN RUN ...       runs side by side, paired over seeds; runs that differ by seed alone are one row
   data list | check NAME    the data sets there are; what is missing of one and how it must look
   doctor                    this machine: devices, versions, speed, what is missing and how to mend it
 
@@ -195,6 +197,21 @@ def _report(arguments: list[str]) -> int:
     return 0
 
 
+def _compare(arguments: list[str]) -> int:
+    usage = "contrast3d compare RUN RUN ... [--out compare.png]"
+    first, rest = positional(arguments, usage, help_of(CompareOptions, "compare RUN RUN"))
+    more = list(takewhile(lambda word: not word.startswith("-"), rest))
+    options = parse(CompareOptions, rest[len(more) :], "compare RUN RUN", "Runs side by side, paired over seeds.")
+    from contrast3d.recipes import compare
+
+    entries = compare.compare([first, *more])
+    for table in compare.tables(entries):
+        _print(table)
+    if options.out:
+        print(f"picture: {compare.plot(entries, options.out)}")
+    return 0
+
+
 def _data(arguments: list[str]) -> int:
     usage = "contrast3d data list\n       contrast3d data check NAME [--data-root FOLDER]"
     action, rest = positional(arguments, usage, "list prints the data sets; check says what is missing of one.")
@@ -233,7 +250,8 @@ def _doctor(arguments: list[str]) -> int:
 
 
 VERBS = {
-    "demo": _demo, "pretrain": _pretrain, "evaluate": _evaluate, "report": _report, "data": _data, "doctor": _doctor,
+    "demo": _demo, "pretrain": _pretrain, "evaluate": _evaluate, "report": _report, "compare": _compare, "data": _data,
+    "doctor": _doctor,
 }
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import tiny
 
+from contrast3d import cli
 from contrast3d.engine.run_dir import RunDir
 from contrast3d.errors import ConfigError
 from contrast3d.recipes import table
@@ -70,3 +71,14 @@ def test_nothing_to_compare(tmp_path):
     other = run(tmp_path / "c", {0: 0.5}, column=10, method="byol")
     with pytest.raises(ConfigError, match="share no evaluation"):
         compare([first, other])
+
+
+def test_the_verb(tmp_path, capsys):
+    paths = [run(tmp_path / "a", {0: 0.4}), run(tmp_path / "b", {0: 0.5}, method="byol")]
+    assert cli.main(["compare", *map(str, paths), "--out", str(tmp_path / "x.png")]) == 0
+    assert "b over a" in capsys.readouterr().out
+    assert (tmp_path / "x.png").exists()
+    for words, told in (([], "an argument is missing"), ([paths[0]], "expected two runs"), ([*paths, "nowhere"],
+                        "no such folder"), ([*paths, "--out", "x.txt"], "expected a picture")):
+        assert cli.main(["compare", *map(str, words)]) in (1, 2)
+        assert told in capsys.readouterr().err

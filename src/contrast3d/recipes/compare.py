@@ -101,6 +101,8 @@ def plot(entries: Sequence[Entry], path: Path) -> Path:
         axes.set(title=f"{place[1]}: {place[0]}", ylabel="accuracy in %")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
+    if path.suffix.lower().lstrip(".") not in figure.canvas.get_supported_filetypes():
+        raise ConfigError(f"--out {path}; expected a picture, a name ending in .png, .svg or .pdf")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     return path

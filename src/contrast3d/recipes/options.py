@@ -66,6 +66,17 @@ class ReportOptions:
 
 
 @dataclass(frozen=True)
+class CompareOptions:
+    """What runs reached, side by side, and by how much they differ from the first, paired over seeds.
+
+    Attributes:
+        out: a picture to write, compare.png say.
+    """
+
+    out: Path | None = None
+
+
+@dataclass(frozen=True)
 class DataOptions:
     """What is missing of a data set, and how it must look.
 
