@@ -75,6 +75,15 @@ def test_unknown_row_is_one_line():
     assert done.stderr.count("\n") == 1
 
 
+def test_large_batch_runs(harness, capsys, tmp_path):
+    cases = importlib.import_module("large_batch").cases
+    arguments = ["--quick", "--rounds", "1", "--threads", "1", "--json", str(tmp_path / "out.json")]
+    assert harness.main("A test.", cases, arguments) == 0
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert [row["variant"] for row in rows] == ["batch 8", "batch 16"]
+    assert all(row["difference_float64"] < 1e-9 for row in rows)
+
+
 def test_rounds_must_be_positive(harness, capsys):
     with pytest.raises(SystemExit, match="2"):
         harness.main("A test.", lambda quick: {}, ["--rounds", "0"])
