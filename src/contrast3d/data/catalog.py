@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from contrast3d.data import arrays, modelnet40, shapenetpart
+from contrast3d.data import arrays, folder, modelnet40, shapenetpart
+from contrast3d.data.shape_files import SUFFIXES
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.errors import ConfigError, Contrast3dError
 
@@ -70,6 +71,10 @@ def _arrays(split: str, root: str | Path, num_points: int | None) -> ShapeSet:
     return arrays.load_arrays(root, num_points)
 
 
+def _folder(split: str, root: str | Path, num_points: int) -> ShapeSet:
+    return folder.load_folder(root, num_points)
+
+
 def _fails(read: Reader, split: str, num_points: int | None, root: str | Path) -> list[str]:
     """Why `read` cannot read the set: the only check there is for one that is a single file."""
     try:
@@ -114,6 +119,10 @@ DATASETS = (
         "arrays", "your own .npz, .npy or .h5 file", "any", "any", ("all",), "your own", "you",
         _arrays, partial(_fails, _arrays, "all", None),
         f"  .npz or .h5: {arrays.LAYOUT}\n  .npy: points alone",
+    ),
+    DataSet(
+        "folder", "your own meshes and point clouds", "any", "any", ("all",), "your own", "you",
+        _folder, folder.broken_files, f"  files ending in {', '.join(SUFFIXES)}, in any sub-folders",
     ),
 )
 

@@ -29,10 +29,12 @@ class SimCLRRecipe:
     """Two augmented views of a shape attract, all other shapes of the batch repel (Chen et al., ICML 2020).
 
     Attributes:
-        dataset: a name that `contrast3d data list` knows, or the path of your own .npz or .h5 file.
+        dataset: a name that `contrast3d data list` knows, or the path of your own folder, .npz or .h5 file.
         extra_datasets: further sets or files; all shapes they have join the pre-training, without labels.
         categories: of ShapeNetPart, the classes to keep; none keeps all.
         up: of ShapeNetPart, stored with y up: z turns it as all other sets are, y leaves it as the report had it.
+            Of your own folders and files: the axis that points up in them; they are turned as all other sets are.
+        labels_from: of your own folder: folders makes classes of its sub-folders.
         holdout: 0 tests on the official test split; n holds every n-th part of the training split out as the test.
         shape_points: points per shape, as the probes see it.
         num_points: points per view, drawn anew each time.
@@ -69,7 +71,8 @@ class SimCLRRecipe:
     dataset: str = "LDraw40"
     extra_datasets: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
-    up: Literal["z", "y"] = "z"
+    up: Literal["z", "y", "x"] = "z"
+    labels_from: Literal["none", "folders"] = "none"
     holdout: int = 0
     shape_points: int = 1024
     num_points: int = 512
@@ -194,7 +197,9 @@ class SimCLRRecipe:
 
     def _read(self, dataset: str, split: str, data_root: Path) -> ShapeSet:
         parts = {"categories": self.categories or None, "up": self.up}
-        return datasets.read(dataset, split, data_root, self.shape_points, {"ShapeNetPart": parts})
+        own = {"up": self.up, "labels_from": self.labels_from}
+        options = {"ShapeNetPart": parts, datasets.FILES: {"up": self.up}, datasets.FOLDER: own}
+        return datasets.read(dataset, split, data_root, self.shape_points, options)
 
     def make_loader(self, shapes: ShapeSet, ranks: Ranks) -> ViewLoader:
         """Pairs of views of `shapes`, for this process."""
