@@ -134,13 +134,13 @@ def _tell_broken(root: Path, files: list[Path], gathered: Gathered, broken_list:
     examples = "; ".join(f"{name}: {reason}" for name, reason in rows[:3])
     place = Path(broken_list) if broken_list else gathered.place and gathered.place / "broken.csv"
     try:
-        listed = f"all of them and why: {shown(_write_table(place, rows))}" if place else ""
+        why = "all of them and why: " + shown(_write_table(place, rows)) if place else "broken_list=FILE lists them all"
     except OSError as error:
-        listed = f"the list could not be written to {shown(place)} ({error.strerror})"
+        why = f"the list could not be written to {shown(place)} ({error.strerror})"
     if len(gathered.kept) == 0:
         fix = f"see {shown(place)}" if place else ""
         raise DataError(shown(root), f"{found} ({examples})", "at least one that can", fix)
-    warnings.warn(f"{shown(root)}: {found} and are left out ({examples}); {listed}", stacklevel=3)
+    warnings.warn(f"{shown(root)}: {found} and are left out ({examples}); {why}", stacklevel=3)
 
 
 def _write_table(place: Path, rows: list[tuple[str, str]]) -> Path:
@@ -172,7 +172,7 @@ def _below(root: Path) -> Found:
             path = folder / entry.name
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if path.is_dir():  # of an entry this raises where links go round
                 (links if entry.is_symlink() else waiting).append(path)
             elif path.suffix.lower() in SUFFIXES:
                 files.append(path)  # a link that leads nowhere too: reading it says so

@@ -6,6 +6,7 @@ before anything is allocated.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -161,11 +162,11 @@ def _on_surface(
 
 def _true_nature(path: Path, error: DataError) -> tuple[str, str, str]:
     """found, expected and fix of an error; where the first bytes tell of another format, that is what was found."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(64) if path.is_file() else b""
-    except OSError:
-        head = b""
+    head = b""
+    with contextlib.suppress(OSError):
+        if path.is_file():  # a pipe would not open
+            with open(path, "rb") as file:
+                head = file.read(64)
     for start, kind, suffixes in _STARTS:
         if re.match(start, head) and path.suffix.lower() not in suffixes:
             fix = "git lfs pull" if "LFS" in kind else "give it the suffix of what it is, or remove it"
