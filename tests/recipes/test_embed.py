@@ -54,6 +54,11 @@ def here(place, tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+def rows_of(path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def test_embed_search_and_again(here):
     done = embed_paths("run", ["files"], "index", batch_size=4, quiet=True)
     assert (done.written, done.known, done.total, list(done.skipped)) == (9, 0, 9, [str(here / "files/broken.stl")])
@@ -65,7 +70,7 @@ def test_embed_search_and_again(here):
     assert [hit.distance for hit in hits] == sorted(hit.distance for hit in hits)
     again = embed_paths("run", ["files"], "index", quiet=True)
     assert (again.written, again.known, again.total) == (0, 9, 9)
-    assert [row["name"] for row in csv.DictReader(open("index/skipped.csv"))] == [str(here / "files/broken.stl")]
+    assert [row["name"] for row in rows_of("index/skipped.csv")] == [str(here / "files/broken.stl")]
 
 
 def test_a_file_that_is_not_in_the_index(here):
@@ -95,7 +100,7 @@ def test_a_mended_file_leaves_the_list_of_the_skipped(here):
     Path("files/worse.stl").write_text("no mesh either")
     os.remove("files/broken.stl")
     embed_paths("run", ["files/worse.stl"], "index", quiet=True)
-    assert len(list(csv.DictReader(open("index/skipped.csv")))) == 2  # the first is not asked about again
+    assert len(rows_of("index/skipped.csv")) == 2  # the first is not asked about again
     os.remove("files/worse.stl")
     shutil.copy("files/cloud0.xyz", "files/worse.xyz")
     embed_paths("run", ["files"], "index", quiet=True)
@@ -152,7 +157,7 @@ def test_two_processes_share_the_shapes(here):
     for entry in one.entries:
         np.testing.assert_allclose(two.vectors([two.row_of(entry.name)]), one.vectors([one.row_of(entry.name)]),
                                    atol=1e-6)
-    assert len(list(csv.DictReader(open("index/skipped.csv")))) == 1
+    assert len(rows_of("index/skipped.csv")) == 1
 
 
 def test_the_encoder_must_be_the_one(here):
@@ -237,14 +242,14 @@ def test_pictures_lists_and_pages(here):
     assert path.read_bytes().startswith(b"\x89PNG")
     groups = found.groups(0.0)
     assert looking.duplicates_text(found.index, groups).endswith("1 groups; without duplicates 9 of 10 shapes remain")
-    rows = list(csv.DictReader(open(looking.duplicates_csv(found.index, groups, here / "copies.csv"))))
+    rows = rows_of(looking.duplicates_csv(found.index, groups, here / "copies.csv"))
     assert [(Path(r["name"]).name, Path(r["nearest"]).name) for r in rows] == [
         ("cloud2.xyz", "copy.xyz"), ("copy.xyz", "cloud2.xyz")]
     page = looking.gallery(found.index, here / "page.html").read_text()
     assert "Clusters" in page
     assert "http" not in page.replace("http://www.w3.org", "")
     assert looking.gallery(found.index, here / "page.html", most=1).exists()
-    with pytest.raises(ConfigError, match="expected a picture ending in .png"):
+    with pytest.raises(ConfigError, match=r"expected a picture ending in \.png"):
         looking.check_picture(Path("strip.txt"))
     with pytest.raises(ConfigError, match="most = 0"):
         looking.gallery(found.index, here / "page.html", most=0)

@@ -17,6 +17,7 @@ from contrast3d.ops import neighbor_reduce as graph
 from contrast3d.ops.collective import world_size, world_sum_
 from contrast3d.ops.kernels import edge as kernels
 from contrast3d.ops.kernels.threads import run
+from contrast3d.ops.portable import is_portable
 
 
 def edge_conv(
@@ -45,6 +46,10 @@ def edge_conv(
     check_widths(neighbor.shape[2], weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
     # A negative weight turns max into min. Flipping the channel's sign turns it back, exactly.
     sign = torch.where(weight.detach() < 0, -1.0, 1.0).to(center.dtype)
+    if is_portable() and not training:
+        scale, shift = eval_affine(weight, bias, running_mean, running_var, eps)
+        best = graph.neighbor_max(neighbor * sign, index) * sign
+        return torch.nn.functional.leaky_relu(scale * (center + best) + shift, negative_slope)
     if bool((sign < 0).any()):
         center, neighbor, weight = center * sign, neighbor * sign, weight * sign
     mean = var = None
@@ -56,6 +61,12 @@ def edge_conv(
     if training:
         update_running(running_mean, running_var, mean * sign, var, edges, momentum)
     return out
+
+
+def eval_affine(weight, bias, mean, var, eps: float) -> tuple[Tensor, Tensor]:
+    """Scale and shift (C,) that batch norm is in evaluation mode."""
+    scale = weight * (var + eps).rsqrt()
+    return scale, bias - mean * scale
 
 
 def check_widths(channels: int, **vectors: Tensor) -> None:

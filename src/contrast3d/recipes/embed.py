@@ -20,6 +20,7 @@ from contrast3d.index.embedding import Item
 from contrast3d.index.shards import Entry, Shard
 from contrast3d.index.store import Header, IndexDir
 from contrast3d.index.vectors import Index
+from contrast3d.recipes.export import points_of
 from contrast3d.recipes.runs import Run, load_run
 from contrast3d.recipes.shape_index import ShapeIndex, encoder_hash, encoding
 from contrast3d.recipes.sources import items_of, set_items
@@ -149,8 +150,7 @@ class _Sink:
 def _header_of(run, reader: nn.Module, up: str) -> Header:
     """What an index by this run says. Shapes are read as densely as probes read them."""
     recipe = run.name if isinstance(run, Run) else None
-    num_points = run.recipe.shape_points if isinstance(run, Run) else run.num_points
-    header = _header(reader, num_points, reader.embed_dim)
+    header = _header(reader, points_of(run), reader.embed_dim)
     return replace(header, up=up, recipe=recipe, run=str(run.path.resolve()))
 
 
