@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import struct
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -250,3 +252,35 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "ünïcode 😀.obj": (_bytes(b"\x00\xff\xfe"), "no vertices"),
     "line\nbreak.obj": (_bytes(b"\x00"), "no vertices"),
 }
+
+
+@functools.cache
+def originals() -> dict[str, bytes]:
+    """Valid files of every kind, by name."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for write in (write_meshes, write_clouds):
+            for name in write(Path(folder) / write.__name__):
+                found[f"{write.__name__}-{name}"] = (Path(folder) / write.__name__ / name).read_bytes()
+    return found
+
+
+def mutated(data: bytes, rng: np.random.Generator) -> bytes:
+    """A few bytes changed, put in, cut out or doubled, mostly near the beginning, where headers are."""
+    data = bytearray(data)
+    for _ in range(rng.integers(1, 6)):
+        at = int(min(len(data) * rng.random() ** rng.integers(1, 5), max(0, len(data) - 1)))
+        kind = rng.integers(6)
+        if kind == 0:
+            data[at : at + 1] = bytes([rng.integers(256)])
+        elif kind == 1:
+            data[at:at] = bytes(rng.integers(0, 256, rng.integers(1, 9), np.uint8))
+        elif kind == 2:
+            del data[at : at + int(rng.integers(1, 64))]
+        elif kind == 3:
+            data[at:at] = data[at : at + int(rng.integers(1, 64))]
+        elif kind == 4:
+            data[at : at + 1] = rng.choice([b"9999999999", b"-1", b"nan", b"1e400", b"\xff\xff\xff\xff", b"\n", b" "])
+        else:
+            del data[at:]
+    return bytes(data)

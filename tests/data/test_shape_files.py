@@ -200,44 +200,6 @@ def test_polygons(tmp_path):
         [(0, 1, 2), (0, 1, 2), (0, 1, 2), (0, 2, 3), (0, 2, 3), (0, 3, 4)])
 
 
-SEEDS: dict[str, bytes] = {}
-
-
-def seeds() -> dict[str, bytes]:
-    """Valid files, small, one of each kind."""
-    if not SEEDS:
-        import tempfile
-        from pathlib import Path
-
-        with tempfile.TemporaryDirectory() as folder:
-            for name in made.write_meshes(Path(folder) / "m"):
-                SEEDS[f"m-{name}"] = (Path(folder) / "m" / name).read_bytes()
-            for name in made.write_clouds(Path(folder) / "c"):
-                SEEDS[f"c-{name}"] = (Path(folder) / "c" / name).read_bytes()
-    return SEEDS
-
-
-def mutated(data: bytes, rng: np.random.Generator) -> bytes:
-    """A few bytes changed, put in, cut out or doubled, mostly near the beginning, where headers are."""
-    data = bytearray(data)
-    for _ in range(rng.integers(1, 6)):
-        at = int(min(len(data) * rng.random() ** rng.integers(1, 5), max(0, len(data) - 1)))
-        kind = rng.integers(6)
-        if kind == 0:
-            data[at : at + 1] = bytes([rng.integers(256)])
-        elif kind == 1:
-            data[at:at] = bytes(rng.integers(0, 256, rng.integers(1, 9), np.uint8))
-        elif kind == 2:
-            del data[at : at + int(rng.integers(1, 64))]
-        elif kind == 3:
-            data[at:at] = data[at : at + int(rng.integers(1, 64))]
-        elif kind == 4:
-            data[at : at + 1] = rng.choice([b"9999999999", b"-1", b"nan", b"1e400", b"\xff\xff\xff\xff", b"\n", b" "])
-        else:
-            del data[at:]
-    return bytes(data)
-
-
 def check_one(path, data: bytes) -> None:
     """Either points as promised, or one line."""
     path.write_bytes(data)
@@ -251,11 +213,11 @@ def check_one(path, data: bytes) -> None:
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(st.sampled_from(sorted(seeds())), st.integers(0, 2**32))
+@given(st.sampled_from(sorted(made.originals())), st.integers(0, 2**32))
 def test_mutated_files_are_points_or_one_line(tmp_path_factory, name, seed):
     path = tmp_path_factory.getbasetemp() / f"mutated{os.path.splitext(name)[1]}"
     with np.errstate(all="raise", under="ignore"):
-        check_one(path, mutated(seeds()[name], np.random.default_rng(seed)))
+        check_one(path, made.mutated(made.originals()[name], np.random.default_rng(seed)))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from contrast3d.data import arrays, folder, modelnet40, shapenetpart
+from contrast3d.data import arrays, folder, modelnet40, scanobjectnn, shapenet55, shapenetpart
 from contrast3d.data.shape_files import SUFFIXES
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.errors import ConfigError, Contrast3dError
@@ -114,6 +114,22 @@ DATASETS = (
         ("train", "val", "test", "trainval"), "academic research only",
         "ShapeNet (Yi et al., SIGGRAPH Asia 2016), shapenet.org",
         shapenetpart.ShapeNetPart, shapenetpart.problems, shapenetpart.LAYOUT_TEXT,
+    ),
+    DataSet(
+        "ShapeNet55", "ShapeNet models as clouds of points", "52,470", "55", ("train", "test", "all"),
+        "academic research only", shapenet55.SOURCE, shapenet55.ShapeNet55, shapenet55.problems,
+        shapenet55.LAYOUT_TEXT,
+    ),
+    *(
+        DataSet(
+            f"ScanObjectNN{ending}", f"scanned objects, {what}", shapes, "15", ("train", "test"),
+            "academic research only", scanobjectnn.SOURCE, partial(scanobjectnn.ScanObjectNN, variant=variant),
+            partial(scanobjectnn.problems, variant=variant), scanobjectnn.layout_text(variant),
+        )
+        for ending, variant, what, shapes in (
+            ("", "PB_T50_RS", "moved and scaled", "14,298"), ("-OBJ-BG", "OBJ_BG", "with background", "2,890"),
+            ("-OBJ-ONLY", "OBJ_ONLY", "alone", "2,890"),
+        )
     ),
     DataSet(
         "arrays", "your own .npz, .npy or .h5 file", "any", "any", ("all",), "your own", "you",

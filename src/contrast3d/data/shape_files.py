@@ -84,7 +84,8 @@ def read_geometry(path: str | Path) -> Geometry:
     path, where = Path(path), shown(path)
     try:
         _check_file(path, where)
-        geometry = _read(path, where)
+        with np.errstate(invalid="ignore"):  # NaN of any kind is looked for below
+            geometry = _read(path, where)
     except DataError as error:
         raise DataError(where, *_true_nature(path, error)) from None
     except OSError as error:
