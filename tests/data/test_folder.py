@@ -117,6 +117,13 @@ def test_all_broken_is_an_error_and_says_where_the_list_is(tmp_path):
     assert len(broken_files(tmp_path / "set")) == 5
 
 
+def test_files_of_shapes_that_are_not_read_are_told(good):
+    for name in ("a.fbx", "chair/b.FBX", "c.step", "notes.md"):
+        (good / name).write_bytes(b"x")
+    with pytest.warns(UserWarning, match=r"not read: 2 \.fbx, 1 \.step; convert them to one of \.obj"):
+        assert len(load_folder(good, 16)) == 13
+
+
 def test_names_labels_and_classes(good):
     shapes = load_folder(good, 16, labels_from="folders")
     assert shapes.classes == ("a table", "chair")

@@ -132,6 +132,13 @@ def test_far_and_tiny_shapes_keep_their_form(tmp_path):
         np.testing.assert_allclose(got, np.sort(read_shape(tmp_path / "a.npy", 400), 0), atol=close)
 
 
+def test_a_stray_vertex_is_no_part_of_a_mesh(tmp_path):
+    made.obj("v 0 0 0\nv 1 0 0\nv 0 1 0\n")(tmp_path / "a.obj")
+    made.obj("v 0 0 0\nv 1 0 0\nv 0 1 0\nv 1e300 0 0\n")(tmp_path / "b.obj")
+    for name in "ab":
+        assert 0.5 < np.ptp(read_shape(tmp_path / f"{name}.obj", 500), axis=0)[:2].min() < 2
+
+
 def test_too_few_points_come_once_and_again(tmp_path):
     np.save(tmp_path / "a.npy", made.sphere(10))
     points = read_shape(tmp_path / "a.npy", 25)

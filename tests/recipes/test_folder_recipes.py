@@ -60,6 +60,15 @@ def test_a_folder_joins_as_a_further_set(folder, tmp_path):
     assert len(shapes) == len(recipe.shapes("train", tmp_path)) + 60
 
 
+def test_up_of_a_folder_is_not_up_of_shapenetpart(folder, tmp_path):
+    tiny.write_shapenetpart(tmp_path, "hdf5")
+    fields = {"extra_datasets": ("ShapeNetPart",), "dataset": str(folder)}
+    of_y, of_z = (tiny.shrunk(table.find("simclr-ldraw40"), up=up, **fields).pretraining_shapes(tmp_path).points
+                  for up in ("y", "z"))
+    assert (of_y[60:] == of_z[60:]).all()
+    assert (of_y[:60] != of_z[:60]).any()
+
+
 def test_names_and_paths(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "LDraw40").mkdir()

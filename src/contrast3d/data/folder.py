@@ -24,6 +24,10 @@ from contrast3d.errors import ConfigError, DataError, MissingDataError
 __all__ = ["Found", "broken_files", "find_files", "load_folder", "look_through", "read_shape"]
 
 LabelsFrom = Literal["none", "folders"]
+_UNREAD = (  # suffixes of shapes that a user may miss
+    ".3ds", ".3mf", ".abc", ".blend", ".dae", ".e57", ".fbx", ".h5", ".iges", ".igs", ".max", ".mb", ".step", ".stp",
+    ".usd", ".usdz", ".wrl", ".x3d", ".gz", ".zip",
+)
 
 
 class Found(NamedTuple):
@@ -79,7 +83,11 @@ def load_folder(
     files that cannot be used are left out, counted in a warning, and listed with their reasons in the table; a
     DataError where none can be used.
     """
-    root, files, gathered = _gathered(path, num_points, up, labels_from, workers, on_progress)
+    root, found, gathered = _gathered(path, num_points, up, labels_from, workers, on_progress)
+    files = found.files
+    if unread := [f"{found.ignored[suffix]} {suffix}" for suffix in _UNREAD if found.ignored[suffix]]:
+        warnings.warn(f"{shown(root)}: not read: {', '.join(unread)}; convert them to one of {', '.join(SUFFIXES)}",
+                      stacklevel=2)
     if gathered.broken:
         _tell_broken(root, files, gathered, broken_list)
     usable = [files[i] for i in gathered.kept]
@@ -96,13 +104,13 @@ def load_folder(
 def broken_files(path: str | Path, num_points: int = 1024) -> list[str]:
     """One line for each file below a folder that cannot be used; empty when all can."""
     try:
-        _, files, gathered = _gathered(path, num_points, "z", "none", None, None)
+        _, found, gathered = _gathered(path, num_points, "z", "none", None, None)
     except DataError as error:
         return [str(error)]
-    return [f"{shown(files[i])}: {reason}" for i, reason in gathered.broken]
+    return [f"{shown(found.files[i])}: {reason}" for i, reason in gathered.broken]
 
 
-def _gathered(path, num_points, up, labels_from, workers, on_progress) -> tuple[Path, list[Path], Gathered]:
+def _gathered(path, num_points, up, labels_from, workers, on_progress) -> tuple[Path, Found, Gathered]:
     check_options(num_points, up)
     if labels_from not in ("none", "folders"):
         raise ConfigError(f"labels_from = {labels_from!r}; expected none or folders")
@@ -112,9 +120,9 @@ def _gathered(path, num_points, up, labels_from, workers, on_progress) -> tuple[
     if os.path.lexists(root) and not root.is_dir():
         raise DataError(shown(path), "a file", "a folder of meshes or clouds of points, or an .npz, .npy or .h5",
                         "the folder that it lies in")
-    files = find_files(root)
+    found = look_through([root])
     with reading_bar(on_progress) as tell:
-        return root, files, gather(files, num_points, up, 0, workers, tell)
+        return root, found, gather(found.files, num_points, up, 0, workers, tell)
 
 
 def _labels(relative: Sequence[Path], root: Path) -> tuple[torch.Tensor, tuple[str, ...]]:

@@ -63,7 +63,10 @@ def measure_shape(path: str | Path, num_points: int, *, up: Up = "z", seed: int 
     """`read_shape`, and the size of the shape in its file."""
     check_options(num_points, up)
     where, geometry = shown(path), read_geometry(path)
-    corners = geometry.points if geometry.faces is None else geometry.points[np.unique(geometry.faces)]
+    used = np.full(len(geometry.points), geometry.faces is None)  # a stray vertex of a mesh is no part of its surface
+    if geometry.faces is not None:
+        used[geometry.faces] = True
+    corners = geometry.points[used]
     low, high = corners.min(0), corners.max(0)
     with np.errstate(over="ignore"):
         size = (high - low).max()

@@ -196,7 +196,7 @@ class SimCLRRecipe:
         return ShapeSet(torch.cat([s.points for s in sets]), title=" + ".join(s.title for s in sets))
 
     def _read(self, dataset: str, split: str, data_root: Path) -> ShapeSet:
-        parts = {"categories": self.categories or None, "up": self.up}
+        parts = {"categories": self.categories or None, "up": "z" if datasets.is_yours(self.dataset) else self.up}
         own = {"up": self.up, "labels_from": self.labels_from}
         options = {"ShapeNetPart": parts, datasets.FILES: {"up": self.up}, datasets.FOLDER: own}
         return datasets.read(dataset, split, data_root, self.shape_points, options)
