@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 
@@ -63,7 +65,7 @@ def test_networks_in_evaluation_mode(name):
 def test_it_ends():
     points = torch.zeros(1, 2, 3)
     assert may_look(points)
-    with pytest.raises(ZeroDivisionError), portable():
+    with contextlib.suppress(ZeroDivisionError), portable():
         assert is_portable()
         assert not may_look(points)
         raise ZeroDivisionError

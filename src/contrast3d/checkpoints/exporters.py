@@ -92,7 +92,8 @@ def onnx_bytes(program: torch.export.ExportedProgram, described: Described) -> b
         with _quiet():
             made = torch.onnx.export(program, dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT])
     except Exception as error:  # whatever the translation ran into
-        raise ConfigError(f"the graph cannot be translated to ONNX: {_first_line(error)}. Try: --format torch") from error
+        told = _first_line(error)
+        raise ConfigError(f"the graph cannot be translated to ONNX: {told}. Try: --format torch") from error
     made.model.metadata_props[KEY] = json.dumps(described)
     return made.model_proto.SerializeToString()
 

@@ -21,6 +21,7 @@ PROTOCOLS = {
     "linear": "converged multinomial logistic regression on frozen features",
     "svm": "linear one-vs-rest SVM on frozen features",
     "knn": "cosine nearest neighbours of frozen features",
+    "retrieval": "each test shape looks for the others of its class; nothing is fitted",
     "linear-report": "the probe of the SimCLR report, sigmoid and training-mode batch norm included",
 }
 
