@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -18,8 +19,7 @@ KEPT_POINTS = 1024  # of each shape, for pictures: 6 kB
 FIX = "embed again into another folder"
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One row of an index: the shape's name, and by which bytes it was known then.
 
     name: the absolute path of a file, or SET/SPLIT/NAME, FILE#NAME of shapes that come many to a file.
@@ -62,7 +62,7 @@ def write_shard(folder: Path, number: int, shard: Shard) -> None:
         with replacing(path) as file:
             np.save(file, np.ascontiguousarray(array, dtype), allow_pickle=False)
     with replacing(entries) as file:
-        file.write("".join(json.dumps(asdict(e)) + "\n" for e in shard.entries).encode())
+        file.write("".join(json.dumps(e._asdict()) + "\n" for e in shard.entries).encode())
 
 
 def read_shard(folder: Path, number: int, width: int) -> Shard:
@@ -76,7 +76,8 @@ def read_shard(folder: Path, number: int, width: int) -> Shard:
 
 def _entries(path: Path) -> list[Entry]:
     try:
-        return [Entry(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
+        lines = path.read_text("utf-8").splitlines()
+        return [Entry(**entry) for entry in json.loads(f"[{','.join(lines)}]")]  # at once: an index has many
     except OSError as error:
         raise DataError(str(path), error.strerror or "unreadable", "the names of a shard", FIX) from None
     except (ValueError, TypeError) as error:
