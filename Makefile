@@ -35,7 +35,7 @@ bench: $(INSTALLED)  ## run all benchmarks; tables on the screen, JSON in build/
 
 pins:  ## renew constraints.txt from the newest versions, in a throw-away environment
 	rm -rf build/pins && $(PYTHON) -m venv build/pins
-	build/pins/bin/pip install $(PIP_FLAGS) '.[dev,log,docs]'
+	build/pins/bin/pip install $(PIP_FLAGS) '.[dev,log,docs,search,export,las]'
 	grep '^#' constraints.txt > build/constraints.txt
 	build/pins/bin/pip freeze --all --exclude contrast3d --exclude pip | sed 's/+[A-Za-z0-9.]*$$//' >> build/constraints.txt
 	mv build/constraints.txt constraints.txt && rm -rf build/pins

@@ -66,6 +66,20 @@ def test_dgcnn_runs_and_writes_its_json(harness, capsys, tmp_path):
     assert rows[-1]["ratio"] is None
 
 
+@pytest.mark.parametrize(("name", "rows"), [("search", ["search_exact"] * 2), ("embed", ["embed"] * 2)])
+def test_search_and_embed_run(harness, tmp_path, name, rows):
+    pytest.importorskip("faiss", reason="faiss is not installed (extra: search)")
+    arguments = ["--quick", "--rounds", "1", "--threads", "1", "--json", str(tmp_path / "out.json")]
+    assert harness.main("A test.", importlib.import_module(name).cases, arguments) == 0
+    found = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert [row["name"] for row in found][:2] == rows
+    assert all(set(row) == documented("each row") for row in found)
+    assert all(row["ratio"] > 0 for row in found)
+    if name == "search":
+        assert [row["name"] for row in found][2:] == ["search_ivf_pq", "search_hnsw"]
+        assert "Recall@10 is " in found[-1]["limit"]
+
+
 def test_unknown_row_is_one_line():
     """In a process of its own, as the file is meant to be run."""
     command = [sys.executable, str(BENCHMARKS / "dgcnn.py"), "--only", "nothing"]

@@ -232,7 +232,6 @@ def test_mistaken_arguments(fails, arguments, words):
         ("--encoder dgcn", "invalid choice 'dgcn'"),
         ("--optimizer lion", "invalid choice 'lion'"),
         ("--dataset ModelNet4", "no data set 'ModelNet4'; did you mean ModelNet40?"),
-        ("--dataset empty", "no data set 'empty'"),
         ("--extra-datasets LDraw4", "no data set 'LDraw4'; did you mean LDraw40?"),
         ("--augmentation objcts", "no augmentation preset 'objcts'"),
         ("--k 600 --num-points 512 --shape-points 1024", "k = 600 neighbours, but num_points = 512"),
@@ -271,6 +270,7 @@ def test_mistaken_fields_leave_no_folder_behind(fails, flags, words):
     [
         ("nowhere.npz", "nowhere.npz: no such file"),
         ("empty.npz", "empty.npz: an empty file"),
+        ("empty", "empty: an empty folder; expected files ending in .obj"),
         ("broken.npz", "broken.npz: a .npz cut short"),
         ("broken.h5", "broken.h5: an HDF5 file that cannot be read"),
         ("no-points.npz", "keys clouds; expected a key 'points'"),

@@ -30,6 +30,7 @@ LEVELS = (
     ("downstream", "report", "index"),
     ("recipes",),
     ("flags",),
+    ("verbs",),
     ("cli", "__init__", "__main__"),
 )
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}

@@ -27,7 +27,7 @@ PAGES = {
 # What readers put their own in place of.
 PLACEHOLDERS = {
     "VERB": "doctor", "RECIPE": "simclr-ldraw40", "PROTOCOL": "linear", "RUN": "runs/mine", "NAME": "LDraw40",
-    "FOLDER": "data",
+    "FOLDER": "data", "INDEX": "shapes", "QUERY": "part.stl",
 }
 
 
@@ -76,8 +76,10 @@ def dry(monkeypatch, tmp_path):
     def reached(*args, **options):
         raise Reached
 
-    for place in ("demo.demo", "pretrain.pretrain", "runs.load_run", "reporting.views_page", "doctor.diagnose"):
+    for place in ("demo.demo", "pretrain.pretrain", "runs.load_run", "reporting.views_page", "doctor.diagnose",
+                  "embed.embed_paths", "shape_index.open_index", "export.export_run"):
         monkeypatch.setattr(f"contrast3d.recipes.{place}", reached)
+    monkeypatch.setattr("contrast3d.index.vectors.Index.open", reached)
     monkeypatch.chdir(tmp_path)
 
 
@@ -217,6 +219,14 @@ def test_canary_reading():
         ("data fetch", False),
         ("demo --quiet", True),
         ("doctor", True),
+        ("embed runs/x a.stl parts LDraw40 -o shapes --up y", True),
+        ("embed runs/x a.stl", False),
+        ("search shapes part.stl -k 3 --out strip.png", True),
+        ("search shapes part.stl --kay 3", False),
+        ("dedupe shapes --threshold 0.1", True),
+        ("gallery shapes", True),
+        ("export runs/x -o out --format onnx", True),
+        ("export runs/x -o out --format onyx", False),
         ("train", False),
         ("pretrain --help", True),
     ],

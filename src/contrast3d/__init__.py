@@ -15,11 +15,13 @@ import importlib
 from typing import Any
 
 _MODULES = {
-    "datasets": "contrast3d.data", "evaluate": "contrast3d.downstream.evaluate", "losses": "contrast3d.losses",
+    "datasets": "contrast3d.data", "evaluate": "contrast3d.downstream.evaluate", "index": "contrast3d.index",
+    "losses": "contrast3d.losses",
     "methods": "contrast3d.methods", "metrics": "contrast3d.metrics", "nn": "contrast3d.nn", "ops": "contrast3d.ops",
 }
 _NAMES = {
     "Clouds": "contrast3d.types", "Features": "contrast3d.types", "ShapeSet": "contrast3d.data",
+    "embed": "contrast3d.recipes.embed", "open_index": "contrast3d.recipes.shape_index",
     "fit": "contrast3d.recipes.fit", "load": "contrast3d.recipes.fit", "load_run": "contrast3d.recipes.runs",
 }
 

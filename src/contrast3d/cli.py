@@ -17,6 +17,7 @@ from contrast3d.flags import help_of, parse, positional
 from contrast3d.recipes.machine import Machine, is_first_process
 from contrast3d.recipes.options import CompareOptions, DataOptions, EvaluateOptions, NoOptions, ReportOptions
 from contrast3d.recipes.table import PROTOCOLS, check_protocol, suggestion
+from contrast3d.verbs import VERBS as VERBS_OF_A_RUN
 
 USAGE = """\
 contrast3d: self-supervised learning on 3D shapes
@@ -28,6 +29,11 @@ usage: contrast3d VERB [arguments]        contrast3d VERB --help explains each v
   evaluate PROTOCOL RUN     what the frozen encoder knows, with baselines beside: linear, svm, knn, few-shot ...
   report RUN                one HTML page: curves, results, a map of the shapes, neighbours, confusions
   compare RUN RUN ...       runs side by side, paired over seeds; runs that differ by seed alone are one row
+  embed RUN PATHS -o INDEX  meshes, point clouds, folders of them or a data set into an index that can be searched
+  search INDEX QUERY        the nearest shapes to a file or to one of the index, with a picture
+  dedupe INDEX              groups of near-duplicates
+  gallery INDEX             one HTML page: clusters, neighbours and a map of the shapes
+  export RUN -o FOLDER      the encoder as safetensors, ONNX and torch.export, checked
   data list | check NAME    the data sets there are; what is missing of one and how it must look
   doctor                    this machine: devices, versions, speed, what is missing and how to mend it
 
@@ -250,7 +256,8 @@ def _doctor(arguments: list[str]) -> int:
 
 
 VERBS = {
-    "demo": _demo, "pretrain": _pretrain, "evaluate": _evaluate, "report": _report, "compare": _compare, "data": _data,
+    "demo": _demo, "pretrain": _pretrain, "evaluate": _evaluate, "report": _report, "compare": _compare,
+    **VERBS_OF_A_RUN, "data": _data,
     "doctor": _doctor,
 }
 

@@ -53,7 +53,9 @@ class Clouds:
             raise DataError("points", f"shape {tuple(points.shape)}", "(B, N, 3)")
         b, n, _ = points.shape
         offsets = torch.arange(b + 1, device=points.device) * n
-        return cls(points.reshape(b * n, 3), offsets, **fields)
+        clouds = cls(points.reshape(b * n, 3), offsets, **fields)
+        clouds.__dict__["is_dense"] = b > 0  # known without a look at the offsets, which a traced network has none of
+        return clouds
 
     @classmethod
     def from_list(cls, clouds: list[Float[Tensor, "_ 3"]], **fields) -> Clouds:
@@ -97,7 +99,7 @@ class Clouds:
         if not self.is_dense:
             found = "no clouds" if len(self) == 0 else "clouds of different lengths"
             raise DataError("clouds", found, "equally long clouds", "transforms.Resample(num_points)")
-        return values.view(len(self), -1, *values.shape[1:])
+        return values.view(self.offsets.shape[0] - 1, -1, *values.shape[1:])
 
     def replace(self, **changes) -> Clouds:
         """A copy with some fields exchanged."""

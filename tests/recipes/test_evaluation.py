@@ -88,6 +88,15 @@ def test_linear_report_stands_beside_its_own_baselines(run):
     assert json.loads(path.read_text())["protocol"] == "linear-report probe"
 
 
+def test_retrieval(run):
+    outcome = evaluate("retrieval", run, draws=2)
+    assert list(outcome.values) == ["training-free", "untrained encoder", "run"]
+    result = run.folder.results()["retrieval-ownheldoutpart-mean_average_precision"]
+    assert result.keys() == KEYS
+    assert result["mean"] == outcome.values["run"][0]
+    assert result["overrides"]["embed_dim"] == 16
+
+
 def test_the_supervised_contestant(run):
     outcome = evaluate("knn", run, labels_per_class=(2, 10), draws=2, supervised_seconds=0.05, supervised_draws=1)
     assert outcome.cell("supervised", 2) is None
@@ -105,6 +114,8 @@ def test_the_supervised_contestant(run):
         ({"labels_per_class": (5, 0)}, "expected numbers of at least 1, or all"),
         ({"draws": 0}, "draws = 0"),
         ({"protocol": "linear-report", "labels_per_class": (5,)}, "linear-report knows no few labels"),
+        ({"protocol": "retrieval", "labels_per_class": (5,)}, "retrieval trains on no labels"),
+        ({"protocol": "retrieval", "supervised_seconds": 1.0}, "retrieval trains on no labels"),
         ({"seed": -1}, "seed = -1"),
         ({"supervised_seconds": -1.0}, "supervised_seconds = -1"),
         ({"device": "gpu"}, "device 'gpu'"),

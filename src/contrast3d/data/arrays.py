@@ -71,7 +71,7 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
             for member in archive.infolist():
                 key = member.filename.removesuffix(".npy")
                 with archive.open(member) as file:
-                    _check_header(file, member.file_size, f"{path}[{key}]")
+                    check_header(file, member.file_size, f"{path}[{key}]")
                 with archive.open(member) as file:
                     arrays[key] = np.lib.format.read_array(file, allow_pickle=False)
     except DataError:
@@ -87,7 +87,7 @@ def read_npy(path: str | Path) -> dict[str, np.ndarray]:
     path = _existing(path, "an .npy file")
     try:
         with open(path, "rb") as file:
-            _check_header(file, path.stat().st_size, str(path))
+            check_header(file, path.stat().st_size, str(path))
         with open(path, "rb") as file:
             return {"points": np.lib.format.read_array(file, allow_pickle=False)}
     except DataError:
@@ -228,7 +228,7 @@ def _beginning(path: Path, magic: bytes, when_right: str) -> str:
     return when_right if head.startswith(magic) else f"a file that starts with {head!r}"
 
 
-def _check_header(file, size: int, where: str) -> None:
+def check_header(file, size: int, where: str) -> None:
     """Refuse object arrays (they are pickles) and arrays larger than the file that is said to hold them."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

@@ -48,13 +48,14 @@ def cached(name: str, key: dict, build: Callable[[], dict[str, np.ndarray]]) -> 
     except Exception:  # absent or damaged in any way: the source is what counts
         arrays = build()
     try:
-        _write(path, arrays)
+        write_arrays(path, arrays)
     except OSError as error:
         warnings.warn(f"{path}: cannot be written ({error.strerror}); set CONTRAST3D_CACHE", stacklevel=2)
     return arrays
 
 
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """An .npz under a temporary name, moved into place when it is whole; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from contrast3d.data import arrays, modelnet40, shapenetpart
+from contrast3d.data import arrays, folder, modelnet40, scanobjectnn, shapenet55, shapenetpart
+from contrast3d.data.shape_files import SUFFIXES
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.errors import ConfigError, Contrast3dError
 
@@ -70,6 +71,10 @@ def _arrays(split: str, root: str | Path, num_points: int | None) -> ShapeSet:
     return arrays.load_arrays(root, num_points)
 
 
+def _folder(split: str, root: str | Path, num_points: int) -> ShapeSet:
+    return folder.load_folder(root, num_points)
+
+
 def _fails(read: Reader, split: str, num_points: int | None, root: str | Path) -> list[str]:
     """Why `read` cannot read the set: the only check there is for one that is a single file."""
     try:
@@ -111,9 +116,29 @@ DATASETS = (
         shapenetpart.ShapeNetPart, shapenetpart.problems, shapenetpart.LAYOUT_TEXT,
     ),
     DataSet(
+        "ShapeNet55", "ShapeNet models as clouds of points", "52,470", "55", ("train", "test", "all"),
+        "academic research only", shapenet55.SOURCE, shapenet55.ShapeNet55, shapenet55.problems,
+        shapenet55.LAYOUT_TEXT,
+    ),
+    *(
+        DataSet(
+            f"ScanObjectNN{ending}", f"scanned objects, {what}", shapes, "15", ("train", "test"),
+            "academic research only", scanobjectnn.SOURCE, partial(scanobjectnn.ScanObjectNN, variant=variant),
+            partial(scanobjectnn.problems, variant=variant), scanobjectnn.layout_text(variant),
+        )
+        for ending, variant, what, shapes in (
+            ("", "PB_T50_RS", "moved and scaled", "14,298"), ("-OBJ-BG", "OBJ_BG", "with background", "2,890"),
+            ("-OBJ-ONLY", "OBJ_ONLY", "alone", "2,890"),
+        )
+    ),
+    DataSet(
         "arrays", "your own .npz, .npy or .h5 file", "any", "any", ("all",), "your own", "you",
         _arrays, partial(_fails, _arrays, "all", None),
         f"  .npz or .h5: {arrays.LAYOUT}\n  .npy: points alone",
+    ),
+    DataSet(
+        "folder", "your own meshes and point clouds", "any", "any", ("all",), "your own", "you",
+        _folder, folder.broken_files, f"  files ending in {', '.join(SUFFIXES)}, in any sub-folders",
     ),
 )
 

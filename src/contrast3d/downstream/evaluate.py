@@ -18,6 +18,7 @@ from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream import baselines
 from contrast3d.downstream.features import device_of, extract
 from contrast3d.downstream.probes import Prediction, probe
+from contrast3d.downstream.retrieval import retrieval as retrieval
 from contrast3d.downstream.splits import few_labels, folds
 from contrast3d.downstream.table import MAJORITY, SUPERVISED, TRAINING_FREE, UNTRAINED, Budget, Table
 from contrast3d.errors import ConfigError, DataError

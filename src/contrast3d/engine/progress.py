@@ -58,7 +58,7 @@ class Progress:
             f"loss {loss():.4g}",
             *(f"{name} {value:.3g}" for name, value in self.numbers.items()),
             self._rate(),
-            f"{_clock(seconds)} elapsed, {_clock(seconds * (1 - done) / max(done, 1e-9))} left",
+            f"{clock(seconds)} elapsed, {clock(seconds * (1 - done) / max(done, 1e-9))} left",
         ])
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, description=text, refresh=True)
@@ -82,7 +82,8 @@ def tensorboard_writer(folder: Path, step: int):
     return SummaryWriter(folder, purge_step=step + 1)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """m:ss, or h:mm:ss."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

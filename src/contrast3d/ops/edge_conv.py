@@ -17,6 +17,7 @@ from contrast3d.ops import neighbor_reduce as graph
 from contrast3d.ops.collective import world_size, world_sum_
 from contrast3d.ops.kernels import edge as kernels
 from contrast3d.ops.kernels.threads import run
+from contrast3d.ops.portable import is_portable
 
 
 def edge_conv(
@@ -48,9 +49,13 @@ def edge_conv(
     check_widths(neighbor.shape[2], weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
     # A negative weight turns max into min. Flipping the channel's sign turns it back, exactly.
     sign = channel_signs(weight) if signs is None else signs
-    if signs is None and bool((sign < 0).any()):
+    if signs is None and (is_portable() or bool((sign < 0).any())):
         center, neighbor = center * sign, neighbor * sign
     weight = weight * sign
+    if is_portable() and not training:
+        scale, shift = eval_affine(weight, bias, running_mean * sign, running_var, eps)
+        best = graph.neighbor_max(neighbor, index)
+        return torch.nn.functional.leaky_relu(scale * (center + best) + shift, negative_slope)
     mean = var = None
     if not training:
         mean, var = running_mean * sign, running_var
@@ -65,6 +70,12 @@ def edge_conv(
 def channel_signs(weight: Float[Tensor, "c"]) -> Float[Tensor, "c"]:
     """-1 where batch norm's weight is negative, else 1; without gradient."""
     return torch.where(weight.detach() < 0, -1.0, 1.0).to(weight.dtype)
+
+
+def eval_affine(weight, bias, mean, var, eps: float) -> tuple[Tensor, Tensor]:
+    """Scale and shift (C,) that batch norm is in evaluation mode."""
+    scale = weight * (var + eps).rsqrt()
+    return scale, bias - mean * scale
 
 
 def check_widths(channels: int, **vectors: Tensor) -> None:

@@ -18,12 +18,15 @@ from contrast3d.ops.edge_conv import (
     EdgeStatistics,
     check_widths,
     edge_norm_backward,
+    eval_affine,
     part_sums,
     scalar,
     update_running,
 )
+from contrast3d.ops.gather import gather
 from contrast3d.ops.kernels import edge as kernels
 from contrast3d.ops.kernels.threads import run
+from contrast3d.ops.portable import is_portable
 
 BLOCK_EDGES = 8192  # hidden and output rows of one block: 4 MB in float32 at width 64, cache-resident
 
@@ -51,6 +54,10 @@ def edge_mlp(
     check_widths(neighbor.shape[2], weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
     if out_weight.shape != (len(out_bias), neighbor.shape[2]):
         raise DataError("out_weight", f"shape {tuple(out_weight.shape)}", f"({len(out_bias)}, {neighbor.shape[2]})")
+    if is_portable() and not training:
+        scale, shift = eval_affine(weight, bias, running_mean, running_var, eps)
+        edges = scale * (center[:, :, None] + gather(neighbor, index)) + shift
+        return (torch.nn.functional.leaky_relu(edges, negative_slope) @ out_weight.T).amax(2) + out_bias
     mean, var = (None, None) if training else (running_mean, running_var)
     out, mean, var, edges = _EdgeMLP.apply(
         center, neighbor, index, weight, bias, out_weight, mean, var, eps, negative_slope

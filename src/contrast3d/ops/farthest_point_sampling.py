@@ -12,6 +12,7 @@ from contrast3d.ops.kernels import farthest_point_sampling as kernels
 from contrast3d.ops.kernels import threads
 from contrast3d.ops.kernels.inputs import check_finite
 from contrast3d.ops.kernels.masks import padding
+from contrast3d.ops.portable import is_portable
 
 
 @torch.no_grad()
@@ -36,6 +37,8 @@ def farthest_point_sampling(
         raise DataError("start", found, f"one whole number, or one per cloud: shape ({b},)")
     first = first.long().expand(b)
     points = points.detach().to(torch.promote_types(points.dtype, torch.float32))
+    if is_portable():
+        return _farthest_points_scanned(points, m, first)
     if points.device.type != "cpu":
         return _farthest_points_torch(points, m, first)
     if ((first < 0) | (first >= n)).any():
@@ -59,11 +62,29 @@ def _farthest_points_torch(points: Tensor, m: int, first: Tensor) -> Tensor:
     """Any device, plain torch: m steps over all clouds."""
     b, n, _ = points.shape
     nearest = points.new_full((b, n), torch.inf)
-    out = torch.empty(b, m, dtype=torch.int64, device=points.device)
+    out = []
     chosen = first[:, None]
-    for i in range(m):
-        out[:, i : i + 1] = chosen
-        centers = points.gather(1, chosen[..., None].expand(b, 1, 3))
-        nearest = torch.minimum(nearest, (points - centers).square().sum(-1)).scatter(1, chosen, -1)
-        chosen = nearest.argmax(1, keepdim=True)
-    return out
+    for _ in range(m):
+        out.append(chosen)
+        nearest, chosen = _next_farthest(points, nearest, chosen)
+    return torch.cat(out, 1)
+
+
+def _farthest_points_scanned(points: Tensor, m: int, first: Tensor) -> Tensor:
+    """The same as one `scan`, which a traced graph holds once instead of m times."""
+    from torch._higher_order_ops.scan import scan
+
+    def step(state: tuple[Tensor, Tensor], _: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        return _next_farthest(points, *state), state[1].clone()
+
+    if not torch.compiler.is_compiling():  # outside of an export a scan would be compiled first
+        return _farthest_points_torch(points, m, first)
+    start = torch.full_like(points[..., 0], torch.inf), first[:, None].clone()
+    return scan(step, start, torch.zeros(m, 1))[1][..., 0].T
+
+
+def _next_farthest(points: Tensor, nearest: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, N) distances to the chosen points once `chosen` (B, 1) is one of them, and the point farthest from all."""
+    centers = points.gather(1, chosen[..., None].expand(points.shape[0], 1, 3))
+    nearest = torch.minimum(nearest, (points - centers).square().sum(-1)).scatter(1, chosen, -1.0)
+    return nearest, nearest.argmax(1, keepdim=True)

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from contrast3d.errors import DataError
+from contrast3d.ops.portable import may_look
 
 
 def gather(values: Float[Tensor, "b n c"], index: Int[Tensor, " b *m"]) -> Float[Tensor, "b *m c"]:
@@ -20,9 +21,9 @@ def gather(values: Float[Tensor, "b n c"], index: Int[Tensor, " b *m"]) -> Float
     b, n, c = values.shape
     if index.is_floating_point():
         raise DataError("index", f"{index.dtype} numbers", "whole ones", "index.long()")
-    if len(index) != b:
-        raise DataError("index", f"a batch of {len(index)}", f"{b} like the values")
-    if index.device.type == "cpu" and index.numel():
+    if index.shape[0] != b:
+        raise DataError("index", f"a batch of {index.shape[0]}", f"{b} like the values")
+    if may_look(index) and index.numel():
         low, high = (int(bound) for bound in index.aminmax())
         if low < 0 or high >= n:
             raise DataError("index", f"indices from {low} to {high}", f"0 to {n - 1}")

@@ -13,6 +13,7 @@ from contrast3d.ops.kernels import knn as kernels
 from contrast3d.ops.kernels import threads
 from contrast3d.ops.kernels.inputs import check_finite, padded_columns
 from contrast3d.ops.kernels.masks import padding
+from contrast3d.ops.portable import is_portable, may_look
 
 TILE = 1 << 22  # distances per matmul on CPU: bounded memory, yet few switches between teams of threads
 BLOCK = 1 << 26  # distances held at a time on other devices
@@ -37,6 +38,8 @@ def knn(
     """
     points, queries, own = _prepared(points, k, queries)
     with torch.autocast(points.device.type, enabled=False):
+        if is_portable():
+            return _knn_traced(points, k, queries, own)
         if points.device.type != "cpu":
             return _knn_torch(points, k, queries, own)
         if points.shape[-1] <= 3:
@@ -58,7 +61,7 @@ def _prepared(points: Tensor, k: int, queries: Tensor | None) -> tuple[Tensor, T
     dtype = torch.promote_types(points.dtype, torch.float32)
     points = points.detach().to(dtype)
     queries = points if own else queries.detach().to(dtype)
-    if points.device.type == "cpu":  # elsewhere the answer would have to be waited for
+    if may_look(points):
         check_finite("points", points.numpy())
         check_finite("queries", queries.numpy())
     return points, queries, own
@@ -110,6 +113,19 @@ def _knn_torch(points: Tensor, k: int, queries: Tensor, own: bool) -> Tensor:
             distances.diagonal(start, 1, 2).fill_(-torch.inf)
         out.append(distances.topk(k, largest=False).indices)
     return torch.cat(out, 1)
+
+
+def _knn_traced(points: Tensor, k: int, queries: Tensor, own: bool) -> Tensor:
+    """Any device, in one piece and without writing in place."""
+    rows, columns = (queries, points.transpose(1, 2)) if points.shape[-1] <= 3 else _expanded(points, queries)
+    if points.shape[-1] <= 3:
+        distances = sum((rows[..., axis, None] - columns[:, None, axis]).square() for axis in range(points.shape[-1]))
+    else:
+        distances = torch.bmm(rows, columns)
+    if own:
+        itself = torch.eye(points.shape[1], dtype=torch.bool, device=points.device)
+        distances = distances.masked_fill(itself, -torch.inf)
+    return distances.topk(k, largest=False).indices
 
 
 def _expanded(points: Tensor, queries: Tensor, extra: int = 0) -> tuple[Tensor, Tensor]:

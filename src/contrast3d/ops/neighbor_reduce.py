@@ -12,12 +12,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from contrast3d.errors import DataError
+from contrast3d.ops.gather import gather
 from contrast3d.ops.kernels import edge as kernels
 from contrast3d.ops.kernels.threads import run
+from contrast3d.ops.portable import is_portable, may_look
 
 
 def neighbor_max(values: Float[Tensor, "b n c"], index: Int[Tensor, "b m k"]) -> Float[Tensor, "b m c"]:
     """out[b, i] = max over j in index[b, i] of values[b, j]; ties give their gradient to the first j."""
+    if is_portable():
+        check_graph(values, index)
+        return gather(values, index).amax(2)
     return _NeighborMax.apply(values, index)
 
 
@@ -40,9 +45,9 @@ def check_graph(values: Tensor, index: Tensor, center: Tensor | None = None) -> 
 
     The kernels trust the sizes: what does not fit would read foreign memory.
     """
-    if index.ndim != 3 or len(index) != len(values) or index.shape[2] == 0:
-        raise DataError("index", f"shape {tuple(index.shape)}", f"({len(values)}, N, K) with K at least 1")
-    if index.device.type == "cpu" and index.numel() and (index.min() < 0 or index.max() >= values.shape[1]):
+    if index.ndim != 3 or index.shape[0] != values.shape[0] or index.shape[2] == 0:
+        raise DataError("index", f"shape {tuple(index.shape)}", f"({values.shape[0]}, N, K) with K at least 1")
+    if may_look(index) and index.numel() and (index.min() < 0 or index.max() >= values.shape[1]):
         raise DataError("index", f"entries up to {int(index.max())}", f"0 to {values.shape[1] - 1}")
     if center is not None and center.shape != (*index.shape[:2], values.shape[2]):
         raise DataError("center", f"shape {tuple(center.shape)}", f"{(*index.shape[:2], values.shape[2])}")

@@ -35,10 +35,12 @@ class ContrastRecipe:
 
     Attributes:
         method: simclr, moco, instance-discrimination (a memory bank), byol, barlow-twins or vicreg.
-        dataset: a name that `contrast3d data list` knows, or the path of your own .npz or .h5 file.
+        dataset: a name that `contrast3d data list` knows, or the path of your own folder, .npz or .h5 file.
         extra_datasets: further sets or files; all shapes they have join the pre-training, without labels.
         categories: of ShapeNetPart, the classes to keep; none keeps all.
         up: of ShapeNetPart, stored with y up: z turns it as all other sets are, y leaves it as the report had it.
+            Of your own folders and files: the axis that points up in them; they are turned as all other sets are.
+        labels_from: of your own folder: folders makes classes of its sub-folders.
         holdout: 0 tests on the official test split; n holds every n-th part of the training split out as the test.
         shape_points: points per shape, as the probes see it.
         num_points: points per view, drawn anew each time.
@@ -80,7 +82,8 @@ class ContrastRecipe:
     dataset: str = "LDraw40"
     extra_datasets: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
-    up: Literal["z", "y"] = "z"
+    up: Literal["z", "y", "x"] = "z"
+    labels_from: Literal["none", "folders"] = "none"
     holdout: int = 0
     shape_points: int = 1024
     num_points: int = 512
@@ -214,8 +217,10 @@ class ContrastRecipe:
         return ShapeSet(torch.cat([s.points for s in sets]), title=" + ".join(s.title for s in sets))
 
     def _read(self, dataset: str, split: str, data_root: Path) -> ShapeSet:
-        parts = {"categories": self.categories or None, "up": self.up}
-        return datasets.read(dataset, split, data_root, self.shape_points, {"ShapeNetPart": parts})
+        parts = {"categories": self.categories or None, "up": "z" if datasets.is_yours(self.dataset) else self.up}
+        own = {"up": self.up, "labels_from": self.labels_from}
+        options = {"ShapeNetPart": parts, datasets.FILES: {"up": self.up}, datasets.FOLDER: own}
+        return datasets.read(dataset, split, data_root, self.shape_points, options)
 
     @property
     def views(self) -> int:

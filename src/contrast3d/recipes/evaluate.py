@@ -16,6 +16,7 @@ from contrast3d.downstream.few_shot import few_shot
 from contrast3d.downstream.probes import Prediction
 from contrast3d.downstream.report_probe import report_probe
 from contrast3d.downstream.results import provenance
+from contrast3d.downstream.retrieval import METRIC, Retrieval, retrieval
 from contrast3d.downstream.robustness import robustness
 from contrast3d.downstream.table import UNTRAINED, Budget, Table, budget_name
 from contrast3d.engine.distributed import pick_device
@@ -32,7 +33,7 @@ def evaluate(
     supervised_seconds: float = 0.0, supervised_draws: int = 3, ways: Sequence[int] = (5, 10),
     shots: Sequence[int] = (10, 20), trials: int = 10, device: str = "auto",
     on_progress: Callable[[str], None] | None = None,
-) -> Table:
+) -> Table | Retrieval:
     """Run one of table.PROTOCOLS on the run's encoder and save one result per table cell.
 
     labels_per_class: columns of the table; None is all labels, "10%" a share of each class.
@@ -45,6 +46,13 @@ def evaluate(
     recipe, target = run.recipe, pick_device(device)
     trained = run.trained()  # before the weights: should the run go on meanwhile, the results count as stale
     encoder = run.reader().to(target)
+    if protocol == "retrieval":
+        found = retrieval(
+            encoder, recipe.shapes("test", data_root), name=run.title, draws=draws, seed=seed,
+            make_untrained=recipe.make_reader, on_progress=on_progress,
+        )
+        _save_retrieval(found, run, target, trained)
+        return found
     data = recipe.shapes("train", data_root), recipe.shapes("test", data_root)
     shared = {"name": run.title, "seed": seed, "make_untrained": recipe.make_reader, "on_progress": on_progress}
     if protocol == "linear-report":
@@ -76,6 +84,8 @@ def _check(
             f"draws = {draws}, seed = {seed}, supervised_seconds = {supervised_seconds:g}; "
             "expected at least 1 draw, and neither of the others below 0"
         )
+    if protocol == "retrieval" and (tuple(labels_per_class) != LABELS_PER_CLASS or supervised_seconds):
+        raise ConfigError("retrieval trains on no labels: leave --labels and --supervised-seconds out, or use knn")
     if protocol == "linear-report" and tuple(labels_per_class) not in (LABELS_PER_CLASS, (None,)):
         raise ConfigError("linear-report knows no few labels, as the report did not: leave --labels out, or use linear")
 
@@ -121,6 +131,14 @@ def save(
             "classes": table.predictions.tolist(),
         })
     return paths
+
+
+def _save_retrieval(
+    found: Retrieval, run: Run, device: torch.device, trained: dict[str, int | None]
+) -> Path:
+    result = found.to_result(run.name, seed=run.recipe.seed, **provenance(device))
+    name = f"retrieval-{_plain(found.dataset)}-{METRIC}"
+    return run.folder.save_result(name, {**result, "overrides": run.overrides(), **trained})
 
 
 def _plain(text: str) -> str:

@@ -1,4 +1,4 @@
-"""`fit` and `load`: the library's own parts, or yours, without a recipe."""
+"""`fit`, and `load` beside it: the library's own parts, or yours, without a recipe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 from torch import nn
 
-from contrast3d.data.arrays import load_arrays
 from contrast3d.data.loader import ViewLoader, check_views
 from contrast3d.data.presets import preset
 from contrast3d.data.shapes import ShapeSet
@@ -22,6 +21,9 @@ from contrast3d.engine.loop import Outcome, train
 from contrast3d.engine.run_dir import RunDir
 from contrast3d.engine.settings import Training
 from contrast3d.nn.rebuild import describe
+from contrast3d.recipes.datasets import load
+
+__all__ = ["Fitted", "fit", "load"]
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,6 @@ class Fitted:
     def encoder(self) -> nn.Module:
         """In evaluation mode."""
         return self.method.encoder.eval()
-
-
-def load(path: str | Path, num_points: int | None = None) -> ShapeSet:
-    """Your own .npz, .npy or .h5 file of shapes; see `contrast3d.data.arrays.load_arrays` for what it holds."""
-    return load_arrays(path, num_points)
 
 
 def fit(

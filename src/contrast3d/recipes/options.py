@@ -77,6 +77,99 @@ class CompareOptions:
 
 
 @dataclass(frozen=True)
+class EmbedOptions:
+    """Shapes into an index, by the encoder of a run.
+
+    Attributes:
+        out: folder of the index, -o for short; what it has already is not encoded again.
+        up: the axis that points up in files: z, y or x.
+        data_root: folder of data sets; embedded sets need none.
+        batch_size: shapes encoded at a time.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        threads: CPU threads; 0 takes all that torch sees.
+        quiet: no progress bar.
+    """
+
+    out: Path
+    up: Literal["z", "y", "x"] = "z"
+    data_root: Path = Path("data")
+    batch_size: int = 64
+    device: str = "auto"
+    threads: int = 0
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """The shapes nearest to a query.
+
+    Attributes:
+        k: how many, -k for short.
+        out: picture of the query and what was found, -o for short; .png, .svg or .pdf.
+        engine: exact; hnsw or ivf-pq, approximate ones by faiss, built at their first search; auto is exact up to two
+            million shapes.
+        run: the run that made the index; default the folder that the index remembers.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        threads: CPU threads; 0 takes all that torch sees.
+    """
+
+    k: int = 10
+    out: Path | None = None
+    engine: Literal["auto", "exact", "hnsw", "ivf-pq"] = "auto"
+    run: Path | None = None
+    device: str = "auto"
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class DedupeOptions:
+    """Groups of shapes that are nearly the same.
+
+    Attributes:
+        threshold: cosine distance up to which two shapes count as the same; 0 finds exact copies only.
+        out: CSV file to write, -o for short; default duplicates.csv in the index.
+        engine: exact compares all with all; hnsw and ivf-pq look at 32 neighbours of each; auto is exact up to two
+            million shapes.
+        threads: CPU threads; 0 takes all that torch sees.
+    """
+
+    threshold: float = 0.01
+    out: Path | None = None
+    engine: Literal["auto", "exact", "hnsw", "ivf-pq"] = "auto"
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class GalleryOptions:
+    """One self-contained HTML page: clusters, neighbours and a map of the shapes in an index.
+
+    Attributes:
+        out: file to write, -o for short; default gallery.html in the index.
+        most: shapes shown; of more, a random choice that is always the same.
+        threads: CPU threads; 0 takes all that torch sees.
+    """
+
+    out: Path | None = None
+    most: int = 1000
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """The encoder of a run as files that run without this package.
+
+    Attributes:
+        out: folder to write, -o for short.
+        format: safetensors, the weights with the recipe inside; torch, a .pt2 of torch.export; onnx; or all.
+        threads: CPU threads; 0 takes all that torch sees.
+    """
+
+    out: Path
+    format: Literal["safetensors", "onnx", "torch", "all"] = "all"
+    threads: int = 0
+
+
+@dataclass(frozen=True)
 class DataOptions:
     """What is missing of a data set, and how it must look.
 

@@ -69,7 +69,7 @@ def _forget(folder: RunDir) -> None:
 def next_commands(run: Run, outcome: Outcome, machine: Machine) -> list[str]:
     """What to type after a finished run; evaluations are for labelled shapes."""
     name = run.recipe.dataset
-    on_disk = not datasets.is_file(name) and not datasets.find(name).embedded
+    on_disk = not datasets.is_yours(name) and not datasets.find(name).embedded
     root = ["--data-root", str(machine.data_root)] if on_disk else []
     verbs = (["evaluate", "linear"], ["report"]) if "knn_accuracy" in outcome.metrics else (["report"],)
     return [shlex.join(["contrast3d", *verb, str(run.path), *root]) for verb in verbs]

@@ -28,6 +28,7 @@ PROTOCOLS = {
     "knn": "cosine nearest neighbours of frozen features",
     "few-shot": "n-way k-shot problems, many trials; a linear probe on frozen features",
     "robustness": "a linear probe on clean features, scored under six corruptions in five severities",
+    "retrieval": "each test shape looks for the others of its class; nothing is fitted",
     "linear-report": "the probe of the SimCLR report, sigmoid and training-mode batch norm included",
 }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from contrast3d.report import curves, shapes
+from contrast3d.report import clusters, curves, shapes
 from contrast3d.report.gallery import Gallery, spread_rows
 from contrast3d.report.shapes import ViewPair
 from contrast3d.report.tables import ResultTable, table_chart, table_html
@@ -64,6 +64,27 @@ def views_figure(path: Path | str, views: Sequence[ViewPair], *, title: str = "P
     """Write a page with nothing but pairs of views, atomically, and return its path."""
     body = ("views", "What the encoder is asked to ignore", VIEWS_LEAD, shapes.views_section(views))
     return _write(Path(path), _page(title, "", [body], None, None))
+
+
+def write_gallery(
+    path: Path | str, gallery: Gallery, *, title: str, summary: Mapping[str, object], most: int = MOST_SHAPES
+) -> Path:
+    """Write a page about shapes alone, atomically, and return its path: clusters, neighbours, a map.
+
+    Of more than `most` shapes a fixed random choice is shown; neighbours are among those shown.
+    """
+    gallery = gallery.take(spread_rows(len(gallery), most))
+    atlas = Atlas.of(np.asarray(gallery.points, np.float32))
+    sections = [
+        ("clusters", "Clusters", "k-means on the features; each cluster begins with its most central shapes.",
+         clusters.clusters_section(gallery, atlas)),
+        ("neighbours", "Nearest neighbours", "Left a shape, then its nearest by cosine distance, printed below.",
+         clusters.neighbour_table(gallery, atlas)),
+        ("map", "Map", f"t-SNE of the features of {len(gallery)} {gallery.title}. Near means alike to the encoder; "
+         "distances between far islands mean nothing.", shapes.map_section(gallery, atlas)),
+    ]
+    return _write(Path(path), _page(title, shapes.hero(gallery, atlas) + curves.run_section(summary), sections,
+                                    gallery, atlas))
 
 
 def _training_sections(
