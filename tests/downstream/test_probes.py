@@ -1,9 +1,10 @@
 import warnings
+from functools import partial
 
 import pytest
 import torch
 
-from contrast3d.downstream.probes import K_GRID, PATHS, Prediction, knn_predict, probe
+from contrast3d.downstream.probes import K_GRID, PATHS, Prediction, knn_predict, probe, probe_all
 from contrast3d.errors import ConfigError
 
 
@@ -91,3 +92,23 @@ def test_unknown_kind():
 def test_prediction_scores():
     p = Prediction.score(torch.tensor([0, 0, 0, 1]), torch.tensor([0, 0, 0, 2]))
     assert (p.accuracy, p.balanced_accuracy) == (0.75, 0.5)
+
+
+def test_probes_side_by_side_are_those_one_after_the_other():
+    """In order, whatever the number of threads, and the filters of warnings are afterwards what they were."""
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(60, 5, generator=g), torch.arange(60) % 3
+    jobs = [partial(probe, kind, x, y, x, y, torch.arange(60) // 2, seed)
+            for kind in ("linear", "svm", "knn") for seed in range(3)]
+    before = list(warnings.filters)
+    alone = [job() for job in jobs]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        together = probe_all(jobs)
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(threads)
+    assert warnings.filters == before
+    assert [p.chosen for p in together] == [p.chosen for p in alone]
+    assert all(torch.equal(a.predictions, b.predictions) for a, b in zip(alone, together))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream import baselines
 from contrast3d.downstream.features import device_of, extract
-from contrast3d.downstream.probes import Prediction, probe
+from contrast3d.downstream.probes import Prediction, probe, probe_all
 from contrast3d.downstream.retrieval import retrieval as retrieval
 from contrast3d.downstream.splits import few_labels, folds
 from contrast3d.downstream.table import MAJORITY, SUPERVISED, TRAINING_FREE, UNTRAINED, Budget, Table
@@ -70,12 +70,15 @@ def label_efficiency(
 
     def run(contestant: str, features_of: Callable[[int], baselines.FeaturePair], varies: bool) -> None:
         tell(contestant)
+        places, jobs = [], []
         for s in seeds:
             features = features_of(s) if varies or s == seed else features
             for budget in table.budgets:
                 if s == seed or varies or budget is not None:
-                    rows = few_labels(train.labels, budget, s)
-                    table.add(contestant, budget, _probed(kind, train, test, features, rows, s))
+                    places.append(budget)
+                    jobs.append(partial(_probed, kind, train, test, features, few_labels(train.labels, budget, s), s))
+        for budget, prediction in zip(places, probe_all(jobs)):
+            table.add(contestant, budget, prediction)
 
     for budget in table.budgets:
         for s in seeds if budget is not None else seeds[:1]:

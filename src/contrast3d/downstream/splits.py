@@ -7,6 +7,7 @@ reads several points too high.
 from __future__ import annotations
 
 import warnings
+from threading import Lock
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from contrast3d.errors import DataError
+
+_ONE_AT_A_TIME = Lock()  # filters of warnings belong to the process, and probes run in threads
 
 
 def few_labels(labels: Int[Tensor, " s"], per_class: int | str | None, seed: int) -> Int[Tensor, " r"]:
@@ -60,7 +63,7 @@ def folds(
     if count < 2:
         raise DataError("labels", f"{len(labels)} samples in {independent} groups",
                         "at least two groups and a class of two samples", "more labels per class")
-    with warnings.catch_warnings():
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # classes smaller than the number of folds are expected
         if groups is None:
             split = StratifiedKFold(count, shuffle=True, random_state=seed).split(labels, labels)
