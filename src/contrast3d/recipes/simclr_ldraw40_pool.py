@@ -6,8 +6,8 @@ No part shares a mould with a test shape. The pool is built once, from a Debian 
     contrast3d pretrain simclr-ldraw40-pool --data-root data
     contrast3d evaluate linear runs/simclr-ldraw40-pool --data-root data
 
-Linear probe at 5 / 10 / 20 / all labels per class: 35.1 / 41.0 / 45.6 / 54.0 % (one seed), untrained encoder of the same
-width 27.6 / 35.6 / 41.8 / 48.5. With 20 epochs, temperature 0.2, batch 64, weight decay 1e-4 and no furniture, three
+Linear probe at 5 / 10 / 20 / all labels per class: 35.1 / 41.0 / 45.6 / 54.0 % (one seed), the same encoder untrained
+27.6 / 35.6 / 41.8 / 48.5. With 20 epochs, temperature 0.2, batch 64, weight decay 1e-4 and no furniture, three
 seeds: 34.0 / 41.1 / 46.7 / 53.3 (results/simclr-ldraw40-pool-linear-*.json). About 30 minutes a seed on one quiet core.
 """
 
