@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     cells = {c["labels_per_class"]: c for c in _cells(runs[0], options.protocol)}
     values = {labels: [cell["mean"]] for labels, cell in cells.items()}
     for run in runs[1:]:
-        for labels, mean in _means(run, options, next(iter(cells.values()))["seeds"]).items():
+        for labels, mean in _means(run, options, cells).items():
             values[labels].append(mean)
     for labels, cell in cells.items():
         ours = Cell(tuple(values[labels]))
@@ -61,11 +61,13 @@ def _cells(run: Run, protocol: str) -> list[dict]:
     return sorted(found, key=lambda c: float("inf") if c["labels_per_class"] == "all" else c["labels_per_class"])
 
 
-def _means(run: Run, options: argparse.Namespace, seeds: list[int]) -> dict[int | str, float]:
-    """By number of labels: our accuracy, mean over the label draws."""
+def _means(run: Run, options: argparse.Namespace, cells: dict[int | str, dict]) -> dict[int | str, float]:
+    """By number of labels, those of the first run's `cells`: our accuracy, mean over the same label draws."""
+    seeds = max((cell["seeds"] for cell in cells.values()), key=len)
     data = tuple(run.recipe.shapes(split, options.data_root) for split in ("train", "test"))
     table = label_efficiency(
         options.protocol, run.reader(), data, name=run.title, draws=len(seeds), seed=seeds[0], make_untrained=False,
+        labels_per_class=[None if labels == "all" else labels for labels in cells],
         on_progress=lambda what: print(f"... {run.title}: {what}", file=sys.stderr),
     )
     names = {b: budget_name(b) if b is None else b for b in table.budgets}
