@@ -19,6 +19,7 @@ from contrast3d.downstream.results import provenance, write_json
 from contrast3d.downstream.table import Cell, budget_name, percent
 from contrast3d.errors import ConfigError
 from contrast3d.recipes.machine import Machine
+from contrast3d.recipes.reporting import column_of, column_order
 from contrast3d.recipes.runs import Run, load_recipe_run
 
 
@@ -58,7 +59,7 @@ def _cells(run: Run, protocol: str) -> list[dict]:
              and r["protocol"] == f"{protocol} probe"]
     if not found:
         raise ConfigError(f"{run.path} has no results; run contrast3d evaluate {protocol} {run.path} first")
-    return sorted(found, key=lambda c: float("inf") if c["labels_per_class"] == "all" else c["labels_per_class"])
+    return sorted(found, key=lambda c: column_order(column_of(c)))
 
 
 def _means(run: Run, options: argparse.Namespace, cells: dict[int | str, dict]) -> dict[int | str, float]:

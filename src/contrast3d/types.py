@@ -107,7 +107,7 @@ class Clouds:
 
     def chunks(self, most: int) -> list[Clouds]:
         """The batch in pieces of at most `most` clouds, their sizes as even as they go; nothing is copied."""
-        count = -(-len(self) // most)
+        count = max(1, -(-len(self) // most))
         bounds = [len(self) * i // count for i in range(count + 1)]
         return [self._piece(start, stop) for start, stop in itertools.pairwise(bounds)]
 

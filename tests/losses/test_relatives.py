@@ -53,8 +53,8 @@ def naive_barlow_twins(first, second, off_diagonal):
     for i in range(D):
         for j in range(D):
             above = sum(a[n][i] * b[n][j] for n in range(B))
-            below = math.sqrt(sum(a[n][i] ** 2 for n in range(B))) * math.sqrt(sum(b[n][j] ** 2 for n in range(B)))
-            c = above / below
+            spread = [sum(z[n][k] ** 2 for n in range(B)) / B + 1e-5 for z, k in ((a, i), (b, j))]
+            c = above / B / math.sqrt(spread[0] * spread[1])
             total += (1 - c) ** 2 if i == j else off_diagonal * c**2
     return total
 
@@ -116,3 +116,11 @@ def test_half_precision_and_equal_rows_stay_finite(case):
 def test_bad_arguments(call, told):
     with pytest.raises(DataError, match=told):
         call()
+
+
+def test_a_dead_feature_of_barlow_twins_has_no_huge_gradient():
+    a, b = embeddings(B, D), embeddings(B, D, seed=1)
+    dead = torch.tensor([1.0, 1.0, 1.0, 1e-7])
+    first = (a.detach() * dead).requires_grad_()
+    barlow_twins(first, b * dead).backward()
+    assert first.grad.abs().max() < 10

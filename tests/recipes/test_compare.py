@@ -23,6 +23,7 @@ def run(path, values, column=5, **fields):
     folder.save_result(f"linear-{column}", {
         "protocol": "linear probe", "dataset": "toy", "metric": "accuracy", "labels_per_class": column,
         "mean": sum(values.values()) / len(values), "values": list(values.values()), "seeds": list(values),
+        "data_hash": "x",
     })
     return path
 
@@ -42,7 +43,7 @@ def test_runs_that_differ_by_seed_are_one_row(tmp_path):
     other = [run(tmp_path / f"m{s}", {0: 0.7, 1: 0.8}, seed=s, method="moco") for s in (0, 1)]
     entries = compare([*ours, *other])
     (key,) = keys_of(entries)
-    assert [entry.title for entry in entries] == ["s0 and 1 more seeds", "m0 and 1 more seeds"]
+    assert [entry.title for entry in entries] == ["s0, 2 seeds", "m0, 2 seeds"]
     assert entries[0].scores[key] == pytest.approx({0: 0.5, 1: 0.6})
     assert entries[1].gain(entries[0], key).values == pytest.approx((0.25, 0.15))
 
@@ -68,6 +69,8 @@ def test_nothing_to_compare(tmp_path):
     first, again = run(tmp_path / "a", {0: 0.4}), run(tmp_path / "b", {0: 0.5}, seed=1)
     with pytest.raises(ConfigError, match="two runs that differ in more than their seed"):
         compare([first, again])
+    with pytest.raises(ConfigError, match="the same recipe and the same seed"):
+        compare([first, first])
     other = run(tmp_path / "c", {0: 0.5}, column=10, method="byol")
     with pytest.raises(ConfigError, match="share no evaluation"):
         compare([first, other])
@@ -82,3 +85,21 @@ def test_the_verb(tmp_path, capsys):
                         "no such folder"), ([*paths, "--out", "x.txt"], "expected a picture")):
         assert cli.main(["compare", *map(str, words)]) in (1, 2)
         assert told in capsys.readouterr().err
+
+
+def test_seeds_of_different_kinds_are_not_paired(tmp_path):
+    """Draws of the labels are not pre-trainings: then the means are compared, without a spread."""
+    ours = [run(tmp_path / f"s{s}", {0: 0.4 + 0.1 * s, 1: 0.6 + 0.1 * s}, seed=s) for s in (0, 1)]
+    entries = compare([run(tmp_path / "b", {0: 0.1, 1: 0.9}, method="byol"), *ours])
+    (key,) = keys_of(entries)
+    gain = entries[1].gain(entries[0], key)
+    assert gain.values == pytest.approx((0.05,))
+    assert gain.std is None
+
+
+def test_other_test_sets_are_not_compared(tmp_path):
+    first, second = run(tmp_path / "a", {0: 0.4}), run(tmp_path / "b", {0: 0.5}, method="byol")
+    path = second / "results" / "linear-5.json"
+    path.write_text(path.read_text().replace('"data_hash": "x"', '"data_hash": "y"'))
+    with pytest.raises(ConfigError, match="share no evaluation"):
+        compare([first, second])

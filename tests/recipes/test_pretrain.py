@@ -256,3 +256,16 @@ def test_the_process_group_of_one_is_left(recipe, tmp_path, monkeypatch):
     assert outcome.status == "finished"
     assert not is_distributed()
     assert comparable(run.path)[0]["loss"] == pytest.approx(comparable(alone.path)[0]["loss"], rel=1e-5)
+
+
+def test_a_run_of_an_older_version_goes_on(recipe, tmp_path):
+    """Fields that recipe.json does not have yet had their defaults."""
+    run, first = pretrain(NAME, recipe, Machine(out=tmp_path / "run", quiet=True))
+    path = run.path / "recipe.json"
+    written = json.loads(path.read_text())
+    del written["fields"]["method"], written["fields"]["micro_batch"]
+    path.write_text(json.dumps(written))
+    _, again = pretrain(NAME, recipe, Machine(out=run.path, quiet=True))
+    assert again.steps == first.steps
+    with pytest.raises(ConfigError, match=r"fields\.method is 'simclr' there, 'byol' here"):
+        pretrain(NAME, dataclasses.replace(recipe, method="byol"), Machine(out=run.path, quiet=True))

@@ -34,9 +34,9 @@ def few_shot(
     from the test split; every contestant sees the same trials. A class takes part where it has k training shapes.
     kind: of the probe (see probes.probe); its knob is chosen on folds of the n k labelled shapes.
     """
-    if min(*ways, 2) < 2 or min(*shots, queries, trials, 1) < 1:
+    if min(ways, default=0) < 2 or min(shots, default=0) < 2 or queries < 1 or trials < 1:
         raise ConfigError(f"ways = {tuple(ways)}, shots = {tuple(shots)}, queries = {queries}, trials = {trials}; "
-                          "expected at least 2 ways, and at least 1 of the others")
+                          "expected at least 2 ways, 2 shots (the knob is chosen on folds of them), 1 query and 1 trial")
     started = time.perf_counter()
     train, test = labelled_splits(data)
     tell = on_progress or (lambda message: None)
@@ -64,8 +64,9 @@ def few_shot(
         features = [make() for make in makers]
         for (condition, s), (support, query) in episodes.items() if features else ():
             x, y = features[(s - seed) % len(features)]
+            groups = None if train.groups is None else train.groups[support]
             table.add(contestant, condition, probe(
-                kind, x[support], train.labels[support], y[query], test.labels[query], seed=s))
+                kind, x[support], train.labels[support], y[query], test.labels[query], groups, s))
     table.wall_s = time.perf_counter() - started
     return table
 

@@ -3,7 +3,7 @@
 A contrastive loss sees the batch only through its embeddings. So: (1) embed the batch in pieces without a graph;
 (2) differentiate the loss by the embeddings; (3) embed each piece once more, with a graph, and push the gradients
 of its embeddings through. What is held at any time is the batch's inputs, its embeddings, and the graph of one
-piece. The price is a second forward pass.
+piece. The price is a second forward pass, momentum encoders included.
 
 Batch norm takes its statistics over each piece, as it would with that small a batch: the loss is of the large batch,
 the normalisation of the small one. With normalisation per sample the gradient equals the plain batch's. Running
@@ -71,7 +71,13 @@ def _running_statistics_kept(method: nn.Module) -> Iterator[None]:
     """Batch norm's running statistics are afterwards what they were."""
     norms = [m for m in method.modules() if getattr(m, "running_mean", None) is not None]
     kept = [[buffer.clone() for buffer in norm.buffers(recurse=False)] for norm in norms]
-    yield
+    try:
+        yield
+    finally:
+        _restore(norms, kept)
+
+
+def _restore(norms: list[nn.Module], kept: list[list[Tensor]]) -> None:
     for norm, values in zip(norms, kept):
         for buffer, value in zip(norm.buffers(recurse=False), values):
             buffer.copy_(value)

@@ -49,11 +49,12 @@ class RunDir:
             finally:
                 self._locked = False
 
-    def create(self, recipe: dict, data: str = "the data") -> RunDir:
+    def create(self, recipe: dict, data: str = "the data", defaults: dict | None = None) -> RunDir:
         """Make the folder and write recipe.json; an existing run of the same recipe is kept, to be resumed.
 
         Raises a ConfigError that names the fields when the folder holds a run of another recipe, or `data`
-        when its "data_hash" alone is another; runs that stored none are taken as they are.
+        when its "data_hash" alone is another; runs that stored none are taken as they are. defaults: of the
+        recipe's fields; an older run that lacks a field had the default of it.
         """
         if not is_main():
             return self
@@ -62,6 +63,8 @@ class RunDir:
         if self._recipe_path.exists():
             former = self.recipe
             hashes = former.pop("data_hash", None), recipe.pop("data_hash", None)
+            if defaults and isinstance(former.get("fields"), dict):
+                former["fields"] = {**json.loads(json.dumps(defaults)), **former["fields"]}
             changed = differences(former, recipe)
             if changed:
                 raise ConfigError(

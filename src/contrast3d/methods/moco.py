@@ -24,9 +24,9 @@ class MoCo(nn.Module):
     queue_size: keys kept as negatives; they begin as random directions. momentum: of the key encoder.
     projection_dim, hidden_dim, head_norm: of the projection head. temperature: of InfoNCE.
 
-    The paper shuffles batch norm over GPUs so that a key cannot be told by its batch's statistics. Here the
-    statistics of queries and of keys are each taken over the whole global batch, synchronised over processes:
-    two processes equal one, and there is nothing to shuffle.
+    The paper shuffles batch norm over GPUs, so that a key cannot be told from those of the queue by the statistics
+    of the batch it shares with its query. Here statistics cover the whole global batch: two processes equal one,
+    but that signature of the batch stays, as with any synchronised batch norm. `head_norm=False` weakens it.
     """
 
     views = 2

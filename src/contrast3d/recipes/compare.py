@@ -9,31 +9,36 @@ from pathlib import Path
 
 from contrast3d.downstream.table import Cell, percent
 from contrast3d.errors import ConfigError
-from contrast3d.recipes.reporting import column_of, column_order
+from contrast3d.recipes.reporting import column_of, column_order, is_stale
 from contrast3d.recipes.runs import Run, load_recipe_run
 
-Key = tuple[str, str, str]  # protocol, data set, column
+Key = tuple[str, str, str, str]  # protocol, data set, column, data_hash: titles alone may hide another split
 
 
 @dataclass(frozen=True)
 class Entry:
     """One row: a run, or runs of one recipe that differ by seed alone.
 
-    scores: by protocol, data set and column, accuracy by seed: of the label draws for a single run, of the
-    pre-training for several.
+    scores: by key, accuracy by seed. over: what the seeds are of: "draws" for a single run, "pre-trainings" for
+    several.
     """
 
     title: str
+    over: str
     scores: dict[Key, dict[int, float]]
 
     def cell(self, key: Key) -> Cell | None:
         return Cell(tuple(self.scores[key].values())) if self.scores.get(key) else None
 
     def gain(self, over: Entry, key: Key) -> Cell | None:
-        """Mine minus theirs, seed by seed, over the seeds that both have; None where there is none."""
+        """Mine minus theirs, seed by seed; of the means alone where the seeds are not of the same thing."""
         mine, theirs = self.scores.get(key, {}), over.scores.get(key, {})
-        shared = [s for s in mine if s in theirs]
-        return Cell(tuple(mine[s] - theirs[s] for s in shared)) if shared else None
+        if not mine or not theirs:
+            return None
+        shared = [s for s in mine if s in theirs] if self.over == over.over else []
+        if shared:
+            return Cell(tuple(mine[s] - theirs[s] for s in shared))
+        return Cell((self.cell(key).mean - over.cell(key).mean,))
 
 
 def compare(paths: Sequence[str | Path]) -> list[Entry]:
@@ -57,7 +62,7 @@ def keys_of(entries: Sequence[Entry]) -> list[Key]:
     """What at least two of the entries were measured by, in the order of a table."""
     found = {key for entry in entries for key in entry.scores}
     shared = [key for key in found if sum(key in entry.scores for entry in entries) > 1]
-    return sorted(shared, key=lambda key: (key[:2], column_order(key[2])))
+    return sorted(shared, key=lambda key: (key[0], key[1], key[3], column_order(key[2])))
 
 
 def tables(entries: Sequence[Entry]) -> list:
@@ -65,8 +70,8 @@ def tables(entries: Sequence[Entry]) -> list:
     from rich.table import Table
 
     made, keys = [], keys_of(entries)
-    for place in dict.fromkeys(key[:2] for key in keys):
-        columns = [key for key in keys if key[:2] == place]
+    for place in dict.fromkeys(map(_place, keys)):
+        columns = [key for key in keys if _place(key) == place]
         table = Table(title=f"{place[1]}: {place[0]}, accuracy in %", title_justify="left")
         table.add_column("run")
         for key in columns:
@@ -86,10 +91,10 @@ def plot(entries: Sequence[Entry], path: Path) -> Path:
     from matplotlib.figure import Figure
 
     keys = keys_of(entries)
-    places = list(dict.fromkeys(key[:2] for key in keys))
+    places = list(dict.fromkeys(map(_place, keys)))
     figure = Figure(figsize=(8, 3.2 * len(places)), layout="constrained")
     for axes, place in zip(figure.subplots(len(places), squeeze=False)[:, 0], places):
-        columns = [key for key in keys if key[:2] == place]
+        columns = [key for key in keys if _place(key) == place]
         width = 0.8 / len(entries)
         for i, entry in enumerate(entries):
             cells = [entry.cell(key) for key in columns]
@@ -108,14 +113,22 @@ def plot(entries: Sequence[Entry], path: Path) -> Path:
     return path
 
 
+def _place(key: Key) -> tuple[str, str, str]:
+    """What one table is of: everything but the column."""
+    return key[0], key[1], key[3]
+
+
 def _entry(runs: list[Run]) -> Entry:
     if len(runs) == 1:
-        return Entry(runs[0].title, {key: _by_draw(result) for key, result in _accuracies(runs[0]).items()})
+        scores = {key: _by_draw(result) for key, result in _accuracies(runs[0]).items()}
+        return Entry(runs[0].title, "draws", scores)
+    if len({run.recipe.seed for run in runs}) < len(runs):
+        raise ConfigError(f"two runs have the same recipe and the same seed: {', '.join(str(r.path) for r in runs)}")
     scores: dict[Key, dict[int, float]] = {}
     for run in runs:
         for key, result in _accuracies(run).items():
             scores.setdefault(key, {})[run.recipe.seed] = result["mean"]
-    return Entry(f"{runs[0].title} and {len(runs) - 1} more seeds", scores)
+    return Entry(f"{runs[0].title}, {len(runs)} seeds", "pre-trainings", scores)
 
 
 def _by_draw(result: dict) -> dict[int, float]:
@@ -123,9 +136,11 @@ def _by_draw(result: dict) -> dict[int, float]:
 
 
 def _accuracies(run: Run) -> dict[Key, dict]:
+    """Its results, without those of weights that the run has left behind."""
+    step = run.trained()["step"] if (run.path / "encoder.safetensors").exists() else None
     return {
-        (r["protocol"], r["dataset"], column_of(r)): r for r in run.folder.results().values()
-        if r.get("metric") == "accuracy"
+        (r["protocol"], r["dataset"], column_of(r), str(r.get("data_hash"))): r for r in run.folder.results().values()
+        if r.get("metric") == "accuracy" and not is_stale(r, step)
     }
 
 

@@ -60,7 +60,7 @@ class ContrastRecipe:
         temperature: of simclr, moco and instance-discrimination; lower pushes hard negatives apart more.
         momentum: of moco's key encoder, byol's target, instance-discrimination's memory; nearer to 1 is slower, 0
             takes what suits the method.
-        queue_size: keys that moco keeps as negatives.
+        queue_size: keys that moco keeps as negatives; fewer than there are shapes, or old keys of a shape repel it.
         epochs: passes over the training shapes.
         batch_size: shapes per step, over all processes.
         micro_batch: shapes in the network at a time, with the gradient of the whole batch all the same; 0 for all.
@@ -127,6 +127,10 @@ class ContrastRecipe:
             raise ConfigError("layers = (); expected at least one width")
         if self.holdout == 1:
             raise ConfigError("holdout = 1; expected 0, or at least 2 parts of which one is held out")
+        pieces = -(-self.batch_size // self.micro_batch) if self.micro_batch else 1
+        if self.head_norm and self.batch_size // pieces < 2:
+            raise ConfigError(f"micro_batch = {self.micro_batch} leaves pieces of one shape of batch_size = "
+                              f"{self.batch_size}; batch norm needs two. Try: --micro-batch 4 or more")
         if not self.temperature > 0:
             raise ConfigError(f"temperature = {self.temperature}; expected a positive number")
         self._check_neighbors()

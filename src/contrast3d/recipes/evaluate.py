@@ -86,6 +86,8 @@ def _check(
         )
     if protocol == "retrieval" and (tuple(labels_per_class) != LABELS_PER_CLASS or supervised_seconds):
         raise ConfigError("retrieval trains on no labels: leave --labels and --supervised-seconds out, or use knn")
+    if protocol in ("few-shot", "robustness") and (tuple(labels_per_class) != LABELS_PER_CLASS or supervised_seconds):
+        raise ConfigError(f"{protocol} knows no --labels and no --supervised-seconds: leave them out, or use linear")
     if protocol == "linear-report" and tuple(labels_per_class) not in (LABELS_PER_CLASS, (None,)):
         raise ConfigError("linear-report knows no few labels, as the report did not: leave --labels out, or use linear")
 
@@ -142,4 +144,4 @@ def _save_retrieval(
 
 
 def _plain(text: str) -> str:
-    return "".join(c for c in text.lower().replace("%", "percent") if c.isalnum())
+    return "".join(c for c in text.lower().replace("%", "percent").replace(".", "_") if c.isalnum() or c == "_")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from contextlib import ExitStack
 from functools import partial
@@ -14,7 +15,7 @@ from contrast3d.engine.collapse import warn_of_collapse
 from contrast3d.engine.loop import Outcome, train
 from contrast3d.engine.run_dir import RunDir
 from contrast3d.engine.schedule import Plan
-from contrast3d.recipes import datasets
+from contrast3d.recipes import datasets, table
 from contrast3d.recipes.contrast import ContrastRecipe
 from contrast3d.recipes.machine import Machine
 from contrast3d.recipes.runs import Run, record, record_origin
@@ -42,7 +43,7 @@ def pretrain(name: str, recipe: ContrastRecipe, machine: Machine | None = None) 
                 held.enter_context(folder.locked())
                 if machine.restart and ranks.rank == 0:
                     _forget(folder)
-                folder.create(record(name, recipe, shapes.hash), shapes.title)
+                folder.create(record(name, recipe, shapes.hash), shapes.title, dataclasses.asdict(table.find(name)))
                 if ranks.rank == 0:
                     record_origin(folder, ranks.device)
                 if not recipe.identical_views and ranks.rank == 0:

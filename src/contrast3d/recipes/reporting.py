@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -97,7 +98,7 @@ def summary(run: Run, shown: ShapeSet, kind: str) -> dict[str, str]:
         "encoder": f"{recipe.encoder}, {size:,} parameters, {encoder.embed_dim}-d features",
         "views": f"{recipe.augmentation}, {recipe.num_points} points each",
         "training": f"{recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.optimizer}, lr {recipe.lr:g}, "
-                    f"temperature {recipe.temperature:g}, {recipe.precision}, seed {recipe.seed}",
+                    f"{_method_knobs(recipe)}{recipe.precision}, seed {recipe.seed}",
     }
     if lines:
         text["trained"] = f"{lines[-1]['epoch']} epochs in {lines[-1]['seconds'] / 60:.1f} minutes"
@@ -105,6 +106,15 @@ def summary(run: Run, shown: ShapeSet, kind: str) -> dict[str, str]:
         text["trained"] = f"{text.get('trained', '0 epochs')}: unfinished, {recipe.epochs} epochs planned"
     text |= {name: origin[key] for name, key in (("machine", "device"), ("commit", "commit")) if key in origin}
     return {**text, "command": command_of(run)}
+
+
+def _method_knobs(recipe: ContrastRecipe) -> str:
+    """Those of temperature, momentum and queue size that the method has: "temperature 0.1, "."""
+    from contrast3d import methods
+
+    taken = inspect.signature(getattr(methods, METHODS[recipe.method])).parameters
+    knobs = [(k.replace("_", " "), getattr(recipe, k)) for k in ("temperature", "momentum", "queue_size") if k in taken]
+    return "".join(f"{name} {value:g}, " for name, value in knobs if value)
 
 
 def command_of(run: Run) -> str:
@@ -140,8 +150,8 @@ def _result_table(title: str, columns: list[dict], step: int | None) -> ResultTa
     draws = len(columns[0]["values"])
     note = f"Accuracy in %, mean ± standard deviation over {draws} draws"
     note += " of the labels; columns: labels per class." if "labels_per_class" in columns[0] else "."
-    note += "".join(f" Stale: '{column_of(c)}' is of step {c['step']}." for c in columns if _stale(c, step))
-    if any(_stale(c, step) for c in columns):
+    note += "".join(f" Stale: '{column_of(c)}' is of step {c['step']}." for c in columns if is_stale(c, step))
+    if any(is_stale(c, step) for c in columns):
         note += f" The run has gone on to step {step}; evaluate it again."
     return ResultTable(
         title, ("", *map(column_of, columns)), rows, note=note, ours=(ours,)
@@ -162,7 +172,7 @@ def _cell(cell: dict | None) -> tuple[float, float | None] | None:
     return None if cell is None else (cell["mean"], cell["std"])
 
 
-def _stale(result: dict, step: int | None) -> bool:
+def is_stale(result: dict, step: int | None) -> bool:
     """Whether a result is known to be of other weights than those of `step`; older results do not tell."""
     return None not in (step, result.get("step")) and result["step"] != step
 
@@ -175,6 +185,6 @@ def predictions(results: dict[str, dict], count: int, step: int | None = None) -
             continue
         # older files say "all" whatever the number of labels was, and do not name their protocol
         labels = "all labels" if "protocol" in saved else "number of labels not recorded"
-        stale = f"; stale: of step {saved['step']}" if _stale(saved, step) else ""
+        stale = f"; stale: of step {saved['step']}" if is_stale(saved, step) else ""
         return np.array(saved["classes"]), f"the {protocol} probe ({labels}{stale})"
     return None, "the probe"
