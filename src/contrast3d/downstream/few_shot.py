@@ -36,7 +36,7 @@ def few_shot(
     """
     if min(ways, default=0) < 2 or min(shots, default=0) < 2 or queries < 1 or trials < 1:
         raise ConfigError(f"ways = {tuple(ways)}, shots = {tuple(shots)}, queries = {queries}, trials = {trials}; "
-                          "expected at least 2 ways, 2 shots (the knob is chosen on folds of them), 1 query and 1 trial")
+                          "expected at least 2 ways, 2 shots (for the folds that choose the knob), 1 query and 1 trial")
     started = time.perf_counter()
     train, test = labelled_splits(data)
     tell = on_progress or (lambda message: None)
