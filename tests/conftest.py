@@ -21,3 +21,20 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no shared data in {folder} (set CONTRAST3D_SHARED)")
     return folder
+
+
+@pytest.fixture
+def fails(capsys):
+    """fails(code, *arguments) -> the one line that the command says on stderr."""
+
+    from contrast3d import cli
+
+    def run(code: int, *arguments) -> str:
+        assert cli.main([str(a) for a in arguments]) == code
+        said = capsys.readouterr().err
+        assert said.startswith("contrast3d: ")
+        assert said.count("\n") == 1, said
+        assert "Traceback" not in said
+        return said
+
+    return run

@@ -74,21 +74,6 @@ def run(trained, tmp_path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "copy"))
 
 
-@pytest.fixture
-def fails(capsys):
-    """fails(code, *arguments) -> the one line that the command says on stderr."""
-
-    def run(code: int, *arguments) -> str:
-        assert cli.main([str(a) for a in arguments]) == code
-        said = capsys.readouterr().err
-        assert said.startswith("contrast3d: ")
-        assert said.count("\n") == 1, said
-        assert "Traceback" not in said
-        return said
-
-    return run
-
-
 # Every verb explains itself.
 
 

@@ -57,20 +57,6 @@ def index(here, capsys) -> Path:
     return here / "index"
 
 
-@pytest.fixture
-def fails(capsys):
-    """fails(code, *arguments) -> the one line that the command says on stderr."""
-
-    def run(code: int, *arguments) -> str:
-        assert cli.main([str(a) for a in arguments]) == code
-        said = capsys.readouterr().err
-        assert said.startswith("contrast3d: ")
-        assert said.count("\n") == 1, said
-        return said
-
-    return run
-
-
 def test_from_embed_to_gallery(capsys):
     assert cli.main(["embed", "run", "files", "bad", "-o", "index", "--quiet"]) == 0
     said = capsys.readouterr().out

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -14,10 +16,12 @@ from torch import Tensor, nn
 
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream.descriptors import geometric
-from contrast3d.downstream.features import extract
+from contrast3d.downstream.features import device_of, extract
 from contrast3d.downstream.probes import Prediction
 from contrast3d.errors import ConfigError
 
+# seed -> the same architecture with fresh weights; False for no untrained baseline, None for `redrawn`
+MakeUntrained = Callable[[int], nn.Module] | Literal[False] | None
 FeaturePair = tuple[Float[Tensor, "s d"], Float[Tensor, "t d"]]
 
 
@@ -37,6 +41,12 @@ def untrained(
     """Features of both sets by the encoder as `make_encoder(seed)` initialises it."""
     encoder = make_encoder(seed)
     return extract(encoder, train, batch_size), extract(encoder, test, batch_size)
+
+
+def untrained_maker(encoder: nn.Module, make_untrained: MakeUntrained) -> Callable[[int], nn.Module]:
+    """seed -> the untrained encoder of that seed, where `encoder` lives."""
+    make = make_untrained or partial(redrawn, encoder)
+    return lambda seed: make(seed).to(device_of(encoder))
 
 
 def redrawn(encoder: nn.Module, seed: int) -> nn.Module:

@@ -9,17 +9,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream import baselines
-from contrast3d.downstream.features import device_of, extract
+from contrast3d.downstream.features import extract
 from contrast3d.downstream.probes import Prediction, probe, probe_all
 from contrast3d.downstream.retrieval import retrieval as retrieval
-from contrast3d.downstream.splits import few_labels, folds
+from contrast3d.downstream.splits import few_labels, folds, labelled
 from contrast3d.downstream.table import MAJORITY, SUPERVISED, TRAINING_FREE, UNTRAINED, Budget, Table
 from contrast3d.errors import ConfigError, DataError
 
@@ -41,7 +40,7 @@ class Supervised:
 def label_efficiency(
     kind: str, encoder: nn.Module, data: Data, *, name: str = "pre-trained",
     labels_per_class: Sequence[Budget] = (5, 10, 20, None), draws: int = 3, seed: int = 0,
-    make_untrained: Callable[[int], nn.Module] | Literal[False] | None = None, supervised: Supervised | None = None,
+    make_untrained: baselines.MakeUntrained = None, supervised: Supervised | None = None,
     batch_size: int = 64, on_progress: Callable[[str], None] | None = None,
 ) -> Table:
     """Probe the frozen encoder with few labels per class up to all of them, beside the baselines.
@@ -86,9 +85,8 @@ def label_efficiency(
             table.add(MAJORITY, budget, baselines.majority(train.labels[rows], test.labels))
     run(TRAINING_FREE, lambda s: baselines.training_free(train, test), varies=False)
     if make_untrained is not False:
-        fresh = make_untrained or partial(baselines.redrawn, encoder)
-        on_device = lambda s: fresh(s).to(device_of(encoder))  # noqa: E731
-        run(UNTRAINED, lambda s: baselines.untrained(on_device, s, train, test, batch_size), varies=True)
+        fresh = baselines.untrained_maker(encoder, make_untrained)
+        run(UNTRAINED, lambda s: baselines.untrained(fresh, s, train, test, batch_size), varies=True)
     run(name, lambda s: tuple(extract(encoder, x, batch_size) for x in (train, test)), varies=False)
     if supervised is not None:
         tell(SUPERVISED)
@@ -116,20 +114,13 @@ def _probed(
 def labelled_splits(data: Data) -> tuple[ShapeSet, ShapeSet]:
     """The labelled shapes of (train, test); DataError when a split has none, or a class that train lacks."""
     train, test = (data("train"), data("test")) if callable(data) else data
-    for shapes in (train, test):
-        if shapes.labels is None or not bool((shapes.labels >= 0).any()):
-            raise DataError(shapes.title, "no labels", "a labelled set")
-    unseen = set(test.labels[test.labels >= 0].tolist()) - set(train.labels.tolist())
+    train, test = labelled(train), labelled(test)
+    unseen = set(test.labels.tolist()) - set(train.labels.tolist())
     if unseen:
         names = [test.classes[c] if c < len(test.classes) else str(c) for c in sorted(unseen)]
         found = f"classes that {train.title} lacks: {', '.join(names)}"
         raise DataError(test.title, found, "the same classes in both")
-    return _labelled(train), _labelled(test)
-
-
-def _labelled(shapes: ShapeSet) -> ShapeSet:
-    labelled = shapes.labels >= 0
-    return shapes if bool(labelled.all()) else shapes.subset(labelled.nonzero().flatten())
+    return train, test
 
 
 def svm_holdout(

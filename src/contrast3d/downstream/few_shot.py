@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,8 +13,8 @@ from torch import Tensor, nn
 
 from contrast3d.downstream import baselines
 from contrast3d.downstream.evaluate import Data, labelled_splits
-from contrast3d.downstream.features import device_of, extract
-from contrast3d.downstream.probes import probe
+from contrast3d.downstream.features import extract
+from contrast3d.downstream.probes import probe, probe_all
 from contrast3d.downstream.table import MAJORITY, TRAINING_FREE, UNTRAINED, Table
 from contrast3d.errors import ConfigError, DataError
 
@@ -25,7 +24,7 @@ FRESH_ENCODERS = 3  # untrained ones, which the trials share in turn
 def few_shot(
     encoder: nn.Module, data: Data, *, name: str = "pre-trained", ways: Sequence[int] = (5, 10),
     shots: Sequence[int] = (10, 20), queries: int = 20, trials: int = 10, seed: int = 0, kind: str = "linear",
-    make_untrained: Callable[[int], nn.Module] | Literal[False] | None = None, batch_size: int = 64,
+    make_untrained: baselines.MakeUntrained = None, batch_size: int = 64,
     on_progress: Callable[[str], None] | None = None,
 ) -> Table:
     """n-way k-shot accuracy of a probe on frozen features, over seeded trials (Sharma and Kaul, NeurIPS 2020).
@@ -48,11 +47,11 @@ def few_shot(
         (condition, s): episode(train.labels, test.labels, n, k, queries, s)
         for condition, (n, k) in conditions.items() for s in seeds
     }
-    fresh = make_untrained or partial(baselines.redrawn, encoder)
+    fresh = baselines.untrained_maker(encoder, make_untrained)
     contestants: dict[str, list[Callable[[], baselines.FeaturePair]]] = {
         TRAINING_FREE: [lambda: baselines.training_free(train, test)],
         UNTRAINED: [] if make_untrained is False else [
-            partial(baselines.untrained, lambda s: fresh(s).to(device_of(encoder)), s, train, test, batch_size)
+            partial(baselines.untrained, fresh, s, train, test, batch_size)
             for s in seeds[:FRESH_ENCODERS]
         ],
         name: [lambda: tuple(extract(encoder, x, batch_size) for x in (train, test))],
@@ -62,11 +61,14 @@ def few_shot(
     for contestant, makers in contestants.items():
         tell(contestant)
         features = [make() for make in makers]
-        for (condition, s), (support, query) in episodes.items() if features else ():
+        jobs = []
+        for (_, s), (support, query) in episodes.items() if features else ():
             x, y = features[(s - seed) % len(features)]
             groups = None if train.groups is None else train.groups[support]
-            table.add(contestant, condition, probe(
-                kind, x[support], train.labels[support], y[query], test.labels[query], groups, s))
+            jobs.append(partial(
+                probe, kind, x[support], train.labels[support], y[query], test.labels[query], groups, s))
+        for (condition, _), prediction in zip(episodes, probe_all(jobs)):
+            table.add(contestant, condition, prediction)
     table.wall_s = time.perf_counter() - started
     return table
 

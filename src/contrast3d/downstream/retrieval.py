@@ -5,17 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Literal
 
 from torch import nn
 
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream import baselines
 from contrast3d.downstream.descriptors import geometric
-from contrast3d.downstream.features import device_of, extract
+from contrast3d.downstream.features import extract
+from contrast3d.downstream.splits import labelled
 from contrast3d.downstream.table import TRAINING_FREE, UNTRAINED, Cell, percent
-from contrast3d.errors import ConfigError, DataError
+from contrast3d.errors import ConfigError
 from contrast3d.metrics.retrieval import mean_average_precision
 
 METRIC = "mean_average_precision"
@@ -64,7 +63,7 @@ class Retrieval:
 def retrieval(
     encoder: nn.Module, data: Callable[[str], ShapeSet] | tuple[ShapeSet, ShapeSet] | ShapeSet, *,
     name: str = "pre-trained", draws: int = 3, seed: int = 0,
-    make_untrained: Callable[[int], nn.Module] | Literal[False] | None = None, batch_size: int = 64,
+    make_untrained: baselines.MakeUntrained = None, batch_size: int = 64,
     on_progress: Callable[[str], None] | None = None,
 ) -> Retrieval:
     """Mean average precision of the frozen encoder on the test shapes, beside the baselines.
@@ -75,25 +74,18 @@ def retrieval(
     if draws < 1:
         raise ConfigError(f"draws = {draws}; expected at least 1")
     started, tell = time.perf_counter(), on_progress or (lambda message: None)
-    test = _labelled(data("test") if callable(data) else data[1] if isinstance(data, tuple) else data)
+    test = labelled(data("test") if callable(data) else data[1] if isinstance(data, tuple) else data)
     found = Retrieval(test.title.removesuffix(" test"), name, test.hash, len(test))
     tell(TRAINING_FREE)
     found.values[TRAINING_FREE] = [mean_average_precision(geometric(test), test.labels)]
     if make_untrained is not False:
-        fresh = make_untrained or partial(baselines.redrawn, encoder)
+        fresh = baselines.untrained_maker(encoder, make_untrained)
         tell(UNTRAINED)
         found.values[UNTRAINED] = [
-            mean_average_precision(extract(fresh(s).to(device_of(encoder)), test, batch_size), test.labels)
+            mean_average_precision(extract(fresh(s), test, batch_size), test.labels)
             for s in range(seed, seed + draws)
         ]
     tell(name)
     found.values[name] = [mean_average_precision(extract(encoder, test, batch_size), test.labels)]
     found.wall_s = time.perf_counter() - started
     return found
-
-
-def _labelled(shapes: ShapeSet) -> ShapeSet:
-    if shapes.labels is None or not bool((shapes.labels >= 0).any()):
-        raise DataError(shapes.title, "no labels", "a labelled set")
-    labelled = shapes.labels >= 0
-    return shapes if bool(labelled.all()) else shapes.subset(labelled.nonzero().flatten())

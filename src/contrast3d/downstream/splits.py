@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from contrast3d.data.shapes import ShapeSet
 from contrast3d.errors import DataError
 
 _ONE_AT_A_TIME = Lock()  # filters of warnings belong to the process, and probes run in threads
@@ -80,3 +81,11 @@ def validation_split(
     if not 0 < fraction <= 0.5:
         raise DataError("fraction", str(fraction), "above 0, at most 0.5")
     return folds(labels, groups, round(1 / fraction), seed)[0]
+
+
+def labelled(shapes: ShapeSet) -> ShapeSet:
+    """Those with a label; DataError when there are none."""
+    known = shapes.labels >= 0 if shapes.labels is not None else torch.zeros(len(shapes), dtype=torch.bool)
+    if not bool(known.any()):
+        raise DataError(shapes.title, "no labels", "a labelled set")
+    return shapes if bool(known.all()) else shapes.subset(known.nonzero().flatten())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from contrast3d.downstream.table import Cell, percent
 from contrast3d.errors import ConfigError
+from contrast3d.recipes.looking import check_picture
 from contrast3d.recipes.reporting import column_of, column_order, is_stale
 from contrast3d.recipes.runs import Run, load_recipe_run
 
@@ -90,6 +91,7 @@ def plot(entries: Sequence[Entry], path: Path) -> Path:
     """Bars with their spread, a panel for each protocol and data set, as a picture file."""
     from matplotlib.figure import Figure
 
+    check_picture(path)
     keys = keys_of(entries)
     places = list(dict.fromkeys(map(_place, keys)))
     figure = Figure(figsize=(8, 3.2 * len(places)), layout="constrained")
@@ -106,8 +108,6 @@ def plot(entries: Sequence[Entry], path: Path) -> Path:
         axes.set(title=f"{place[1]}: {place[0]}", ylabel="accuracy in %")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
-    if path.suffix.lower().lstrip(".") not in figure.canvas.get_supported_filetypes():
-        raise ConfigError(f"--out {path}; expected a picture, a name ending in .png, .svg or .pdf")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     return path
