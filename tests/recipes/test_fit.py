@@ -28,8 +28,8 @@ def shapes(seed: int = 0) -> ShapeSet:
     return ShapeSet(torch.randn(8, 16, 3, generator=torch.Generator().manual_seed(seed)), title="my shapes")
 
 
-def method() -> SimCLR:
-    return SimCLR(PointNet(8, widths=(8,)), projection_dim=4, hidden_dim=8)
+def method(**kwargs) -> SimCLR:
+    return SimCLR(PointNet(8, widths=(8,)), projection_dim=4, hidden_dim=8, **kwargs)
 
 
 def test_a_finished_run_is_found_finished_and_changed_data_are_told(tmp_path):
@@ -114,3 +114,12 @@ def test_the_library_s_networks_rebuild_themselves(encoder):
 def test_descriptions_that_cannot_be_right(name, kwargs, told):
     with pytest.raises(ConfigError, match=told):
         rebuild({"class": name, "kwargs": kwargs})
+
+
+def test_a_method_is_remembered_with_its_arguments(tmp_path):
+    described = json.loads(json.dumps(describe(SimCLR(DGCNN(8, ((4,),), k=3), 4, 8, temperature=0.3))))
+    again = rebuild(described)
+    assert (again.temperature, again.encoder.kwargs["k"]) == (0.3, 3)
+    fit(method(), shapes(), out=tmp_path / "run", **OPTIONS)
+    with pytest.raises(ConfigError, match="temperature"):
+        fit(method(temperature=0.7), shapes(), out=tmp_path / "run", **OPTIONS)

@@ -276,3 +276,18 @@ def test_pretrain_evaluate_report(story, tmp_path, capsys, monkeypatch):
     assert f"contrast3d pretrain {name}" in page
     assert "svm probe" in page
     assert "linear-report probe" in page
+
+
+@pytest.mark.parametrize(("fields", "told"), [
+    ({"method": "byol", "temperature": 0.3}, "--temperature changes nothing with --method byol: leave it out"),
+    ({"method": "instance-discrimination", "identical_views": True}, "--identical-views changes nothing with --method"),
+    ({"encoder": "pointnet", "layers": (8, 8)}, "--layers changes nothing with --encoder pointnet"),
+    ({"step_epochs": 3}, "--step-epochs changes nothing with --schedule cosine"),
+    ({"categories": ("Mug",)}, "--categories changes nothing with --dataset"),
+    ({"labels_from": "folders"}, "--labels-from changes nothing with --dataset"),
+])
+def test_a_field_that_changes_nothing_is_refused(fields, told, tmp_path):
+    recipe = dataclasses.replace(table.find("simclr-ldraw40"), dataset=str(tmp_path / "own.npz"), **fields)
+    with pytest.raises(ConfigError, match=told):
+        pretrain("simclr-ldraw40", recipe, Machine(out=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()

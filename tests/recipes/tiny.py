@@ -25,7 +25,8 @@ FIELDS = {
 
 def shrunk(recipe: ContrastRecipe, **fields) -> ContrastRecipe:
     """`recipe` at a size for tests; what it is about (data, augmentation, loss, optimiser) stays."""
-    return dataclasses.replace(recipe, **{**FIELDS, **fields})
+    idle = dataclasses.replace(recipe, **fields).idle_fields()
+    return dataclasses.replace(recipe, **{**{k: v for k, v in FIELDS.items() if k not in idle}, **fields})
 
 
 def flags(name: str, recipe: ContrastRecipe) -> list[str]:

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from contrast3d.losses.barlow_twins import barlow_twins
 from contrast3d.methods.contract import check_encoder, pair_numbers
 from contrast3d.nn.heads import projector
+from contrast3d.nn.rebuild import Rebuildable
 from contrast3d.types import Clouds
 
 
-class BarlowTwins(nn.Module):
+class BarlowTwins(Rebuildable):
     """Zbontar et al. (ICML 2021).
 
     projection_dim, hidden_dim, head_norm: of the three-layer projection head; wide ones do better. off_diagonal:

@@ -12,10 +12,11 @@ from contrast3d.losses.byol import byol
 from contrast3d.methods.contract import check_encoder, pair_numbers
 from contrast3d.nn.heads import projector
 from contrast3d.nn.momentum import cosine_momentum, follow, frozen_copy
+from contrast3d.nn.rebuild import Rebuildable
 from contrast3d.types import Clouds
 
 
-class BYOL(nn.Module):
+class BYOL(Rebuildable):
     """Grill et al. (NeurIPS 2020).
 
     projection_dim, hidden_dim, head_norm: of the projection head and of the predictor behind it. momentum: of the

@@ -12,11 +12,12 @@ from contrast3d.errors import ConfigError
 from contrast3d.losses.instance import instance_softmax
 from contrast3d.methods.contract import check_encoder
 from contrast3d.nn.heads import projector
+from contrast3d.nn.rebuild import Rebuildable
 from contrast3d.ops.collective import gather_rows
 from contrast3d.types import Clouds
 
 
-class InstanceDiscrimination(nn.Module):
+class InstanceDiscrimination(Rebuildable):
     """Wu et al. (CVPR 2018): a non-parametric softmax over one remembered vector per training shape.
 
     num_shapes: S of the training set; `Clouds.ids` are the rows of the bank. projection_dim, hidden_dim,

@@ -14,11 +14,12 @@ from contrast3d.losses.info_nce import info_nce
 from contrast3d.methods.contract import check_encoder, pair_numbers
 from contrast3d.nn.heads import projector
 from contrast3d.nn.momentum import follow, frozen_copy
+from contrast3d.nn.rebuild import Rebuildable
 from contrast3d.ops.collective import gather_rows
 from contrast3d.types import Clouds
 
 
-class MoCo(nn.Module):
+class MoCo(Rebuildable):
     """He et al. (CVPR 2020) with the MLP head of MoCo v2 (Chen et al., 2020).
 
     queue_size: keys kept as negatives; they begin as random directions. momentum: of the key encoder.

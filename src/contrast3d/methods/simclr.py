@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from contrast3d.losses.info_nce import nt_xent
 from contrast3d.methods.contract import check_encoder, pair_numbers
 from contrast3d.nn.heads import projector
+from contrast3d.nn.rebuild import Rebuildable
 from contrast3d.types import Clouds
 
 
-class SimCLR(nn.Module):
+class SimCLR(Rebuildable):
     """Chen et al. (ICML 2020) with any encoder that gives `pooled` features.
 
     projection_dim, hidden_dim, head_norm: of the projection head. temperature: of NT-Xent.

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from contrast3d.losses.vicreg import vicreg
 from contrast3d.methods.contract import check_encoder, pair_numbers
 from contrast3d.nn.heads import projector
+from contrast3d.nn.rebuild import Rebuildable
 from contrast3d.types import Clouds
 
 
-class VICReg(nn.Module):
+class VICReg(Rebuildable):
     """Bardes et al. (ICLR 2022).
 
     projection_dim, hidden_dim, head_norm: of the three-layer expander. invariance, variance, covariance: weights of

@@ -36,13 +36,22 @@ def _requires_arguments(cls: type) -> bool:
 
 
 def describe(module: nn.Module) -> dict[str, Any]:
-    """{"class": "package.module:Class", "kwargs": {...}}; kwargs is None where they are unknown or no JSON."""
+    """{"class": "package.module:Class", "kwargs": {...}}, modules among the arguments likewise.
+
+    kwargs is None where they are unknown or no JSON.
+    """
     kwargs = getattr(module, "kwargs", None)
     try:
-        kwargs = json.loads(json.dumps(kwargs))
-    except (TypeError, ValueError):  # modules or arrays among them
+        kwargs = json.loads(json.dumps(kwargs, default=_described))
+    except (TypeError, ValueError):  # arrays among them, say
         kwargs = None
     return {"class": f"{type(module).__module__}:{type(module).__qualname__}", "kwargs": kwargs}
+
+
+def _described(value: Any) -> dict[str, Any]:
+    if isinstance(value, nn.Module):
+        return describe(value)
+    raise TypeError(f"{type(value).__name__} is no JSON")
 
 
 def rebuild(described: dict[str, Any]) -> nn.Module:
@@ -61,11 +70,13 @@ def rebuild(described: dict[str, Any]) -> nn.Module:
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ConfigError(f"{name} is not a network. {advice}")
     try:
-        return found(**{key: _tuples(value) for key, value in kwargs.items()})
+        return found(**{key: _argument(value) for key, value in kwargs.items()})
     except TypeError as error:
         raise ConfigError(f"{name} cannot be rebuilt: {error}. {advice}") from None
 
 
-def _tuples(value: Any) -> Any:
-    """JSON knows no tuples; constructors take tuples wherever they take lists."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+def _argument(value: Any) -> Any:
+    """What `describe` wrote as the constructor took it: networks, and tuples, which JSON does not know."""
+    if isinstance(value, dict) and set(value) == {"class", "kwargs"}:
+        return rebuild(value)
+    return tuple(map(_argument, value)) if isinstance(value, list) else value

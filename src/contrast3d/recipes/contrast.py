@@ -11,6 +11,8 @@ from contrast3d.errors import ConfigError, DataError
 from contrast3d.recipes import datasets
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import nn
 
     from contrast3d.data.loader import ViewLoader
@@ -23,6 +25,11 @@ LEAST = {  # what each field has to be at least; of tuples, each number
     "hidden_dim": 0, "batch_size": 2, "probe_every": 1, "holdout": 0, "queue_size": 1, "micro_batch": 0, "momentum": 0,
 }
 OWN_DEFAULT = ("projection_dim", "hidden_dim", "momentum")  # 0: as the constructor of the method has it
+OF_SOME_METHODS = {"temperature", "momentum", "queue_size", "projection_dim", "hidden_dim", "head_norm"}
+IDLE_OF_ENCODER = {
+    "dgcnn": (), "dgcnn-report": ("embed_dim", "layers", "strides", "dynamic"),
+    "pointnet": ("layers", "strides", "k", "dynamic"),
+}
 METHODS = {  # the classes of contrast3d.methods; each takes the fields that its constructor names
     "simclr": "SimCLR", "moco": "MoCo", "instance-discrimination": "InstanceDiscrimination", "byol": "BYOL",
     "barlow-twins": "BarlowTwins", "vicreg": "VICReg",
@@ -145,6 +152,28 @@ class ContrastRecipe:
                 f"k = {self.k} neighbours, but num_points = {self.num_points}, shape_points = {self.shape_points} "
                 f"and strides = {strides} leave clouds of {fewest} points"
             )
+
+    def idle_fields(self) -> dict[str, str]:
+        """Fields that change nothing here, each with the field and value that makes it so."""
+        import inspect
+
+        from contrast3d import methods
+
+        def because(field: str, idle: Iterable[str]) -> dict[str, str]:
+            return dict.fromkeys(idle, f"--{field.replace('_', '-')} {getattr(self, field)}")
+
+        method = getattr(methods, METHODS[self.method])
+        found = because("method", OF_SOME_METHODS - set(inspect.signature(method).parameters))
+        if method.views == 1:
+            found |= because("method", ["identical_views"])
+        found |= because("encoder", IDLE_OF_ENCODER[self.encoder])
+        if self.schedule != "step":
+            found |= because("schedule", ["step_epochs"])
+        if self.dataset != "ShapeNetPart":
+            found |= because("dataset", ["categories", *([] if datasets.is_yours(self.dataset) else ["up"])])
+        if not datasets.is_folder(self.dataset):
+            found |= because("dataset", ["labels_from"])
+        return found
 
     def make_encoder(self, seed: int | None = None) -> nn.Module:
         """The encoder with fresh weights; the same seed gives the same weights."""

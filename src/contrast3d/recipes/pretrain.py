@@ -15,6 +15,7 @@ from contrast3d.engine.collapse import warn_of_collapse
 from contrast3d.engine.loop import Outcome, train
 from contrast3d.engine.run_dir import RunDir
 from contrast3d.engine.schedule import Plan
+from contrast3d.errors import ConfigError
 from contrast3d.recipes import datasets, table
 from contrast3d.recipes.contrast import ContrastRecipe
 from contrast3d.recipes.machine import Machine
@@ -26,6 +27,7 @@ def pretrain(name: str, recipe: ContrastRecipe, machine: Machine | None = None) 
 
     Under torchrun every process calls this; the batch is shared among them.
     """
+    _check_effect(recipe, table.find(name))
     machine = machine or Machine()
     machine.set_threads()
     ranks = distributed.setup(machine.device)
@@ -58,6 +60,13 @@ def pretrain(name: str, recipe: ContrastRecipe, machine: Machine | None = None) 
     finally:
         distributed.cleanup()
     return Run(folder, name, recipe), outcome
+
+
+def _check_effect(recipe: ContrastRecipe, named: ContrastRecipe) -> None:
+    """ConfigError for a field that was turned and changes nothing: who turns it believes that it does."""
+    for field, reason in recipe.idle_fields().items():
+        if getattr(recipe, field) not in (getattr(named, field), getattr(ContrastRecipe, field)):
+            raise ConfigError(f"--{field.replace('_', '-')} changes nothing with {reason}: leave it out")
 
 
 def _forget(folder: RunDir) -> None:
