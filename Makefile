@@ -6,6 +6,7 @@ ARGS ?=#                passed on to the command: make test ARGS="-k knn"
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+TESTS_INSTALLED := .venv/.installed-tests
 DOCS_INSTALLED := .venv/.installed-docs
 
 .DEFAULT_GOAL := help
@@ -19,7 +20,7 @@ install: $(INSTALLED)  ## create .venv with the versions of constraints.txt
 demo: $(INSTALLED)  ## pre-train, probe and report on the embedded data, in minutes
 	$(BIN)/contrast3d demo $(ARGS)
 
-test: $(INSTALLED)  ## run all tests
+test: $(TESTS_INSTALLED)  ## run all tests, those of the extras too
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(INSTALLED)  ## check style
@@ -28,7 +29,7 @@ lint: $(INSTALLED)  ## check style
 docs: $(DOCS_INSTALLED)  ## render docs/ into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-bench: $(INSTALLED)  ## run all benchmarks; tables on the screen, JSON in build/bench/
+bench: $(TESTS_INSTALLED)  ## run all benchmarks; tables on the screen, JSON in build/bench/
 	@mkdir -p build/bench
 	@set -e; for file in benchmarks/*.py; do \
 		$(BIN)/python $$file --json build/bench/$$(basename $$file .py).json $(ARGS); done
@@ -51,6 +52,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv .venv || { \
 		echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev,log]'
+	@touch $@
+
+$(TESTS_INSTALLED): $(INSTALLED)
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[search,export,las]'
 	@touch $@
 
 $(DOCS_INSTALLED): $(INSTALLED)

@@ -137,6 +137,8 @@ def measured(name: str, count: int, threads: int, seconds: float, processes: int
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    if options.quick:
+        options.sizes, options.seconds, options.rounds = [64], 0.5, 1
     if options.stage:
         run_stage(options.stage, options.sizes[0], options.threads, options.seconds)
         return 0
@@ -181,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=20.0, help="of pre-training that a row measures")
     parser.add_argument("--rounds", type=int, default=3, help="of one process and two by turns")
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
-    parser.set_defaults(quick=False)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run? The numbers mean nothing")
     return parser
 
 

@@ -98,6 +98,17 @@ def test_large_batch_runs(harness, capsys, tmp_path):
     assert all(row["difference_float64"] < 1e-9 for row in rows)
 
 
+def test_scale_measures_every_stage_and_extrapolates(harness, capsys, tmp_path):
+    scale = importlib.import_module("scale")
+    assert scale.main(["--quick", "--threads", "1", "--json", str(tmp_path / "out.json")]) == 0
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert [(row["name"], row["processes"]) for row in found["rows"]] == [
+        ("cache", 1), ("pretrain", 1), ("embed", 1), ("pretrain", 1), ("pretrain", 2)]
+    assert all(row["seconds"] > 0 and row["shapes"] > 0 and row["peak_mb"] > 50 for row in found["rows"])
+    assert found["efficiency"] > 0
+    assert "a million shapes" in capsys.readouterr().out
+
+
 def test_rounds_must_be_positive(harness, capsys):
     with pytest.raises(SystemExit, match="2"):
         harness.main("A test.", lambda quick: {}, ["--rounds", "0"])

@@ -5,7 +5,7 @@
 Each variant trains once per seed for the same processor time: its pace is measured first, and its epochs are what
 fits. Runs are resumed, finished ones reused; `--only` takes part of the work to another process. Writes
 results/wish/VARIANT-LABELS.json and prints the table of docs/methods/relatives.md. The variant to prefer is chosen by
-cross-validation within the training set, which is a column of the table; test is looked at afterwards.
+cross-validation within the training set, which is a column of the table, and not by the test columns.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ import time
 from functools import partial
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from contrast3d.data.shapes import ShapeSet
-from contrast3d.downstream.evaluate import label_efficiency
 from contrast3d.downstream.features import extract
-from contrast3d.downstream.probes import probe
+from contrast3d.downstream.probes import Prediction, probe
 from contrast3d.downstream.results import provenance, write_json
-from contrast3d.downstream.splits import folds
+from contrast3d.downstream.splits import few_labels
 from contrast3d.downstream.table import Cell, percent
 from contrast3d.engine import distributed
 from contrast3d.engine.loop import train
@@ -47,11 +46,11 @@ VARIANTS: dict[str, dict] = {  # learning rates and momenta were set on moulds h
     "VICReg": {"method": "vicreg"},
 }
 UNTRAINED = "untrained"
-LABELS = (10, None)
+LABELS, DRAWS = (10, None), 3
 PACE_SECONDS, PACE_ROUNDS = 10.0, 3
 
 
-def recipe_of(variant: str, options: argparse.Namespace, seed: int, epochs: int = 1) -> ContrastRecipe:
+def recipe_of(variant: str, seed: int, epochs: int = 1) -> ContrastRecipe:
     base = dataclasses.replace(
         find(NAME), epochs=epochs, warmup_epochs=min(1.0, epochs / 10), probe_every=epochs, seed=seed,
     )
@@ -62,8 +61,8 @@ def epochs_within(options: argparse.Namespace) -> dict[str, int]:
     """Of each variant, the epochs that fit into `--minutes`; its pace is remembered, so that resuming keeps them."""
     path = options.out / "pace.json"
     if not path.exists():
-        shapes = recipe_of(NAME, options, 0).pretraining_shapes(options.data_root)
-        rounds = [{v: _seconds_per_epoch(recipe_of(v, options, 0), shapes) for v in VARIANTS}
+        shapes = recipe_of(NAME, 0).pretraining_shapes(options.data_root)
+        rounds = [{v: _seconds_per_epoch(recipe_of(v, 0), shapes) for v in VARIANTS}
                   for _ in range(PACE_ROUNDS)]
         write_json(path, {v: statistics.median(r[v] for r in rounds) for v in VARIANTS})
     paces = json.loads(path.read_text())
@@ -82,29 +81,25 @@ def _seconds_per_epoch(recipe: ContrastRecipe, shapes: ShapeSet) -> float:
 def trained(variant: str, options: argparse.Namespace, seed: int, epochs: int) -> nn.Module:
     machine = Machine(data_root=options.data_root, out=options.out / f"{plain(variant)}-{seed}",
                       threads=options.threads)
-    run, outcome = pretrain(NAME, recipe_of(variant, options, seed, epochs), machine)
+    run, outcome = pretrain(NAME, recipe_of(variant, seed, epochs), machine)
     if outcome.status != "finished":
         sys.exit(outcome.exit_code)
     return run.reader()
 
 
-def cross_validated(encoder: nn.Module, train_set: ShapeSet, seed: int = 0) -> float:
-    """Linear-probe accuracy within the training set: each of three parts read by what the other two teach."""
-    x, hits = extract(encoder, train_set), 0.0
-    for a, b in folds(train_set.labels, train_set.groups, 3, seed):
-        groups = None if train_set.groups is None else train_set.groups[a]
-        read = probe("linear", x[a], train_set.labels[a], x[b], train_set.labels[b], groups, seed)
-        hits += read.accuracy * len(b)
-    return hits / len(x)
-
-
 def measured(encoder: nn.Module, data: tuple[ShapeSet, ShapeSet], path: Path) -> dict[str, float]:
-    """Cross-validated accuracy and test accuracy by number of labels, remembered beside the run."""
+    """Linear probes: cross-validated within the training set, and test accuracy by labels; kept beside the run."""
     if not path.exists():
-        table = label_efficiency("linear", encoder, data, labels_per_class=LABELS, make_untrained=False)
-        read = {"cross-validated": cross_validated(encoder, data[0])}
-        read |= {str(n or "all"): table.cell(table.ours, n).mean for n in LABELS}
-        write_json(path, read)
+        (train_set, test_set), (x, y) = data, (extract(encoder, shapes) for shapes in data)
+
+        def read(rows: Tensor, draw: int) -> Prediction:
+            groups = None if train_set.groups is None else train_set.groups[rows]
+            return probe("linear", x[rows], train_set.labels[rows], y, test_set.labels, groups, draw)
+
+        draws = {n: range(DRAWS if n else 1) for n in LABELS}
+        few = {n: [read(few_labels(train_set.labels, n, d), d) for d in draws[n]] for n in LABELS}
+        means = {str(n or "all"): statistics.mean(p.accuracy for p in few[n]) for n in LABELS}
+        write_json(path, {"cross-validated": few[None][0].validation, **means})
     return json.loads(path.read_text())
 
 
@@ -116,11 +111,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     Machine(threads=options.threads).set_threads()
     started, epochs = time.perf_counter(), epochs_within(options)
-    data = tuple(recipe_of(NAME, options, 0).shapes(split, options.data_root) for split in ("train", "test"))
+    data = tuple(recipe_of(NAME, 0).shapes(split, options.data_root) for split in ("train", "test"))
     rows: dict[str, list[dict[str, float]]] = {}
     for seed in options.seeds:
         for name in options.only or (UNTRAINED, *VARIANTS):
-            make = recipe_of(name, options, seed).make_reader if name == UNTRAINED else partial(
+            make = recipe_of(name, seed).make_reader if name == UNTRAINED else partial(
                 trained, name, options, seed, epochs[name])
             read = measured(make().eval(), data, options.out / f"{plain(name)}-{seed}.json")
             rows.setdefault(name, []).append(read)
@@ -139,7 +134,7 @@ def _save(
     for name, reads in rows.items():
         if name == UNTRAINED:
             continue
-        own = dataclasses.asdict(recipe_of(name, options, 0, epochs[name]))
+        own = dataclasses.asdict(recipe_of(name, 0, epochs[name]))
         for labels in (str(n or "all") for n in LABELS):
             ours, fresh = (Cell(tuple(r[labels] for r in rows[n])) for n in (name, UNTRAINED))
             write_json(Path("results/wish") / f"{plain(name)}-{labels}.json", {

@@ -65,3 +65,27 @@ def test_seeds_become_one_row(tool, tmp_path, capsys):
     assert (result["seeds"], len(result["values"])) == ([0, 1], 2)
     with pytest.raises(ConfigError, match="different seeds"):
         seeds.main(["linear", "s0", "s0"])
+
+
+def test_the_wish_gets_equal_time_and_a_table(tool, monkeypatch, tmp_path, capsys):
+    wish = tool("wish_table")
+    own, variants = str(tiny.write_npz(tmp_path / "own.npz")), ("SimCLR, batch 32", "MoCo")
+    monkeypatch.setattr(wish, "VARIANTS", {name: wish.VARIANTS[name] for name in variants})
+    monkeypatch.setattr(wish, "PACE_SECONDS", 0.2)
+    monkeypatch.setattr(wish, "recipe_of", lambda variant, seed, epochs=1: tiny.shrunk(
+        table.find(wish.NAME), dataset=own, epochs=min(epochs, 2), seed=seed, **{
+            **wish.VARIANTS.get(variant, {}), "batch_size": 16}))
+    words = ["--out", str(tmp_path / "runs"), "--seeds", "0", "1", "--minutes", "0.01"]
+    assert wish.main([*words, "--only", "MoCo"]) == 0
+    assert not Path("results").exists()  # a part of the work makes no table
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("moco*/state.pt")}
+    assert len(stamps) == 2
+    assert wish.main(words) == 0
+    assert stamps == {p: p.stat().st_mtime_ns for p in stamps}  # nothing trained twice
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[0] for row in rows[1:]] == ["| untrained", *(f"| {name}" for name in variants)]
+    assert {p.stem for p in Path("results/wish").glob("*.json")} == {
+        "simclr-batch-32-10", "simclr-batch-32-all", "moco-10", "moco-all"}
+    found = json.loads(Path("results/wish/moco-10.json").read_text())
+    assert found["overrides"]["method"] == "moco"
+    assert len(found["values"]) == len(found["cross_validated"]) == 2

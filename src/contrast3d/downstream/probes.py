@@ -30,16 +30,23 @@ SELECTION_TOL, FINAL_TOL = 1e-2, 1e-4
 
 @dataclass(frozen=True)
 class Prediction:
-    """Predicted classes of the test set, their accuracies as fractions, and what was chosen on the way."""
+    """Predicted classes of the test set, their accuracies as fractions, and what was chosen on the way.
+
+    validation: cross-validated accuracy within the labelled rows, of what was chosen; None where nothing was.
+    """
 
     predictions: Int[Tensor, " s"]
     accuracy: float
     balanced_accuracy: float
     chosen: dict[str, float]
+    validation: float | None = None
 
     @classmethod
-    def score(cls, predictions: Tensor, labels: Tensor, **chosen: float) -> Prediction:
-        return cls(predictions, accuracy(predictions, labels), balanced_accuracy(predictions, labels), chosen)
+    def score(
+        cls, predictions: Tensor, labels: Tensor, validation: float | None = None, **chosen: float
+    ) -> Prediction:
+        scores = accuracy(predictions, labels), balanced_accuracy(predictions, labels)
+        return cls(predictions, *scores, chosen, validation)
 
 
 def probe(
@@ -60,9 +67,9 @@ def probe(
     if len(train_y.unique()) == 1:
         return Prediction.score(train_y[:1].expand(len(test_x)), test_y)
     with _sequential_math() as threads:
-        value = _choose(path, grid, knob, train_x, train_y, _folds(train_y, groups, num_folds, seed), threads)
+        value, validation = _choose(path, grid, knob, train_x, train_y, _folds(train_y, groups, num_folds, seed), threads)
         predictions = next(path(train_x, train_y, test_x, (value,), FINAL_TOL))
-    return Prediction.score(predictions, test_y, **{knob: value})
+    return Prediction.score(predictions, test_y, validation, **{knob: value})
 
 
 def probe_all(jobs: Sequence[Callable[[], Prediction]]) -> list[Prediction]:
@@ -102,8 +109,8 @@ def _folds_of(labels: tuple, groups: tuple | None, count: int, seed: int) -> lis
 def _choose(
     path: Callable, grid: Sequence, knob: str, x: Tensor, y: Tensor,
     splits: list[tuple[Tensor, Tensor]], threads: int,
-) -> float:
-    """The value with the best cross-validated accuracy, the smallest where several tie.
+) -> tuple[float, float]:
+    """The value with the best cross-validated accuracy, the smallest where several tie, and that accuracy.
 
     The grid is climbed from below, all folds side by side, and left once two values in a row fall behind the
     best: the optimum is then inside, and the slow fits with hardly any penalty are spared.
@@ -118,7 +125,7 @@ def _choose(
     best = hits.index(max(hits))
     if knob == "C" and best in (0, len(grid) - 1):
         _warn_of_edge(grid[best], hits[best], hits[1 if best == 0 else -2], total)
-    return float(grid[best])
+    return float(grid[best]), hits[best] / total
 
 
 def _warn_of_edge(value: float, hits: int, neighbor_hits: int, total: int) -> None:
