@@ -67,7 +67,8 @@ def probe(
     if len(train_y.unique()) == 1:
         return Prediction.score(train_y[:1].expand(len(test_x)), test_y)
     with _sequential_math() as threads:
-        value, validation = _choose(path, grid, knob, train_x, train_y, _folds(train_y, groups, num_folds, seed), threads)
+        splits = _folds(train_y, groups, num_folds, seed)
+        value, validation = _choose(path, grid, knob, train_x, train_y, splits, threads)
         predictions = next(path(train_x, train_y, test_x, (value,), FINAL_TOL))
     return Prediction.score(predictions, test_y, validation, **{knob: value})
 
