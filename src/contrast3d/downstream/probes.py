@@ -35,10 +35,10 @@ class Prediction:
     predictions: Int[Tensor, " s"]
     accuracy: float
     balanced_accuracy: float
-    chosen: dict[str, float]
+    chosen: dict[str, float | int]
 
     @classmethod
-    def score(cls, predictions: Tensor, labels: Tensor, **chosen: float) -> Prediction:
+    def score(cls, predictions: Tensor, labels: Tensor, **chosen: float | int) -> Prediction:
         return cls(predictions, accuracy(predictions, labels), balanced_accuracy(predictions, labels), chosen)
 
 
