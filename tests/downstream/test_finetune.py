@@ -20,7 +20,8 @@ from contrast3d.engine.settings import Training
 from contrast3d.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore:the best C")
-QUICK = {"transform": None, "epochs": 12, "min_steps": 12, "batch_size": 10, "lr": 2e-2, "make_untrained": Tiny}
+QUICK = {"transform": None, "epochs": 12, "min_steps": 12, "batch_size": 10, "lr": 2e-2, "encoder_lr_scale": 0.3,
+         "make_untrained": Tiny}
 DATA = boxes(0), boxes(1)
 
 
