@@ -97,7 +97,7 @@ def test_version(capsys):
         ("evaluate", ["PROTOCOL", "RUN", *PROTOCOLS, "--labels", "0 means all"]),
         ("evaluate linear", [*PROTOCOLS, "--labels", "--supervised-seconds"]),
         ("demo", ["runs/demo"]),
-        ("evaluate svm RUN", ["--draws", "frozen encoder"]),
+        ("evaluate svm RUN", ["--draws", "What the encoder of a run knows"]),
         ("report", ["RUN", "--views", "--out", "RECIPE --views"]),
         ("report RUN", ["--views"]),
         ("data", ["list", "check NAME"]),

@@ -26,7 +26,7 @@ usage: contrast3d VERB [arguments]        contrast3d VERB --help explains each v
 
   demo                      the whole story on the embedded data, in minutes: pre-train, probe, report
   pretrain RECIPE           train an encoder without labels; Ctrl-C saves, the same command goes on
-  evaluate PROTOCOL RUN     what the frozen encoder knows, with baselines beside: linear, svm, knn, few-shot ...
+  evaluate PROTOCOL RUN     what the encoder knows, with baselines beside: linear, svm, knn, few-shot, finetune ...
   report RUN                one HTML page: curves, results, a map of the shapes, neighbours, confusions
   compare RUN RUN ...       runs side by side, paired over seeds; runs that differ by seed alone are one row
   embed RUN PATHS -o INDEX  meshes, point clouds, folders of them or a data set into an index that can be searched
@@ -90,8 +90,8 @@ def _answer(arguments: list[str] | None) -> int:
         return _fail(str(error), 1)
     except OSError as error:
         return _fail(f"cannot use {error.filename or 'this file'}: {error.strerror or error}", 1)
-    except KeyboardInterrupt:
-        return _fail("interrupted; the same command begins again or goes on", 130)
+    except KeyboardInterrupt as stop:
+        return _fail(str(stop) or "interrupted; the same command begins again or goes on", 130)
 
 
 def _fail(message: str, code: int) -> int:
@@ -162,23 +162,23 @@ def _pretrain_options(name: str, arguments: list[str]):
 
 
 def _evaluate(arguments: list[str]) -> int:
-    protocols = "protocols:\n" + "\n".join(f"  {name:15s} {what}" for name, what in PROTOCOLS.items())
+    protocols = "protocols:\n" + "\n".join(f"  {name:21s} {what}" for name, what in PROTOCOLS.items())
     usage = "contrast3d evaluate PROTOCOL RUN [--field value ...]"
     explained = f"{protocols}\n\n{help_of(EvaluateOptions, 'evaluate PROTOCOL RUN')}"
     protocol, rest = positional(arguments, usage, explained)
     check_protocol(protocol)
     folder, rest = positional(rest, usage, explained)
-    options = parse(EvaluateOptions, rest, "evaluate PROTOCOL RUN", "What the frozen encoder of a run knows.")
+    options = parse(EvaluateOptions, rest, "evaluate PROTOCOL RUN", "What the encoder of a run knows.")
     from contrast3d.recipes.evaluate import evaluate
     from contrast3d.recipes.runs import load_recipe_run
 
     Machine(threads=options.threads).set_threads()
     run = load_recipe_run(folder)
-    labels = [None if n in (0, "all") else n for n in options.labels]
+    labels = options.labels and [None if n in (0, "all") else n for n in options.labels]
     table = evaluate(
         protocol, run, data_root=options.data_root, labels_per_class=labels,
         draws=options.draws, seed=options.seed, supervised_seconds=options.supervised_seconds,
-        ways=options.ways, shots=options.shots, trials=options.trials, device=options.device,
+        ways=options.ways, shots=options.shots, trials=options.trials, epochs=options.epochs, device=options.device,
         on_progress=_tell,
     )
     _print(table.render())

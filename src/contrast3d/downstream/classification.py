@@ -1,7 +1,8 @@
-"""Supervised classification of shapes: the network trained on labels alone."""
+"""Supervised classification of shapes: a network trained on labels, from fresh weights or from given ones."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 
 import torch
@@ -24,20 +25,27 @@ class Classifier(nn.Module):
     """An encoder and a two-layer head; forward(batch) is the cross-entropy, as the training loop wants it.
 
     hidden_dim: width of the head. dropout: before its last layer. label_smoothing: of the cross-entropy.
+    encoder_lr: peak learning rate of the encoder, where it is not the head's.
     """
 
     def __init__(
         self, encoder: nn.Module, num_classes: int, hidden_dim: int = 256, dropout: float = 0.5,
-        label_smoothing: float = 0.1,
+        label_smoothing: float = 0.1, encoder_lr: float | None = None,
     ):
         super().__init__()
         if num_classes < 2:
             raise ConfigError(f"num_classes={num_classes}: a classifier tells at least 2 apart")
-        self.encoder, self.label_smoothing = encoder, label_smoothing
+        self.encoder, self.label_smoothing, self.encoder_lr = encoder, label_smoothing, encoder_lr
         self.head = nn.Sequential(
             nn.Linear(encoder.embed_dim, hidden_dim, bias=False), nn.BatchNorm1d(hidden_dim), nn.ReLU(),
             nn.Dropout(dropout), nn.Linear(hidden_dim, num_classes),
         )
+
+    def param_groups(self) -> list[dict]:
+        """What the optimiser trains; see engine/optimizers.py."""
+        if self.encoder_lr is None:
+            return [{"params": self.parameters()}]
+        return [{"params": self.encoder.parameters(), "lr": self.encoder_lr}, {"params": self.head.parameters()}]
 
     def logits(self, clouds: Clouds) -> Float[Tensor, "b l"]:
         return self.head(self.encoder(clouds).pooled)
@@ -63,11 +71,16 @@ def predict(classifier: Classifier, shapes: ShapeSet, batch_size: int = 64) -> I
 def fit_classifier(
     make_encoder: Callable[[int], nn.Module], train: ShapeSet, test: ShapeSet, transform: Transform | None,
     *, seconds: float | None = None, epochs: int | None = None, seed: int = 0, batch_size: int = 32,
-    lr: float = 1e-3, weight_decay: float = 0.05, device: torch.device | str = "cpu",
+    lr: float = 1e-3, weight_decay: float = 0.05, encoder_lr_scale: float = 1.0, warmup_epochs: float = 0.0,
+    on_epoch: Callable[[int, Classifier], dict[str, float]] | None = None, device: torch.device | str = "cpu",
 ) -> Prediction:
-    """Train a fresh encoder and head on the labels of `train`, for `seconds` of wall time or for `epochs`.
+    """Train the encoder of `make_encoder(seed)` and a fresh head on the labels of `train`, for `seconds` of wall time
+    or for `epochs`.
 
     The last weights are scored, never the best ones on test. Both sets must be labelled throughout.
+    encoder_lr_scale: learning rate of the encoder over that of the head. on_epoch: as in engine.loop.train.
+
+    Raises KeyboardInterrupt at Ctrl-C and SystemExit at SIGTERM: half-trained weights are not scored.
     """
     if (seconds is None) == (epochs is None):
         raise ConfigError("fit_classifier: give either seconds or epochs")
@@ -75,12 +88,17 @@ def fit_classifier(
     encoder = make_encoder(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        classifier = Classifier(encoder, num_classes)
+        encoder_lr = None if encoder_lr_scale == 1 else encoder_lr_scale * lr
+        classifier = Classifier(encoder, num_classes, encoder_lr=encoder_lr)
     loader = ViewLoader(train, transform, views=1, batch_size=batch_size, seed=seed, device=device)
     # a budget of time squeezes the schedule into it, so the number of epochs only has to be out of reach
     settings = Training(
         epochs=epochs or 100_000, max_seconds=seconds, lr=lr, weight_decay=weight_decay, clip_norm=1.0,
-        seed=seed,
+        warmup_epochs=warmup_epochs, seed=seed,
     )
-    run_training(classifier, loader, settings, device=device, quiet=True)
+    outcome = run_training(classifier, loader, settings, device=device, on_epoch=on_epoch, quiet=True)
+    if outcome.signal == signal.SIGINT:
+        raise KeyboardInterrupt
+    if outcome.signal is not None:
+        raise SystemExit(128 + outcome.signal)
     return Prediction.score(predict(classifier, test), test.labels)

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream import baselines
 from contrast3d.downstream.features import extract
+from contrast3d.downstream.finetune import finetune as finetune
+from contrast3d.downstream.finetune import finetune_best_on_test as finetune_best_on_test
 from contrast3d.downstream.probes import Prediction, probe, probe_all
 from contrast3d.downstream.retrieval import retrieval as retrieval
-from contrast3d.downstream.splits import few_labels, folds, labelled
+from contrast3d.downstream.splits import Data, few_labels, folds, labelled_splits
 from contrast3d.downstream.table import MAJORITY, SUPERVISED, TRAINING_FREE, UNTRAINED, Budget, Table
-from contrast3d.errors import ConfigError, DataError
-
-Data = Callable[[str], ShapeSet] | tuple[ShapeSet, ShapeSet]
+from contrast3d.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -109,18 +109,6 @@ def _probed(
 ) -> Prediction:
     groups = None if train.groups is None else train.groups[rows]
     return probe(kind, features[0][rows], train.labels[rows], features[1], test.labels, groups, seed)
-
-
-def labelled_splits(data: Data) -> tuple[ShapeSet, ShapeSet]:
-    """The labelled shapes of (train, test); DataError when a split has none, or a class that train lacks."""
-    train, test = (data("train"), data("test")) if callable(data) else data
-    train, test = labelled(train), labelled(test)
-    unseen = set(test.labels.tolist()) - set(train.labels.tolist())
-    if unseen:
-        names = [test.classes[c] if c < len(test.classes) else str(c) for c in sorted(unseen)]
-        found = f"classes that {train.title} lacks: {', '.join(names)}"
-        raise DataError(test.title, found, "the same classes in both")
-    return train, test
 
 
 def svm_holdout(

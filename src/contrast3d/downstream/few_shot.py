@@ -12,9 +12,9 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from contrast3d.downstream import baselines
-from contrast3d.downstream.evaluate import Data, labelled_splits
 from contrast3d.downstream.features import extract
 from contrast3d.downstream.probes import probe, probe_all
+from contrast3d.downstream.splits import Data, labelled_splits
 from contrast3d.downstream.table import MAJORITY, TRAINING_FREE, UNTRAINED, Table
 from contrast3d.errors import ConfigError, DataError
 

@@ -38,12 +38,12 @@ class Prediction:
     predictions: Int[Tensor, " s"]
     accuracy: float
     balanced_accuracy: float
-    chosen: dict[str, float]
+    chosen: dict[str, float | int]
     validation: float | None = None
 
     @classmethod
     def score(
-        cls, predictions: Tensor, labels: Tensor, validation: float | None = None, **chosen: float
+        cls, predictions: Tensor, labels: Tensor, validation: float | None = None, **chosen: float | int
     ) -> Prediction:
         scores = accuracy(predictions, labels), balanced_accuracy(predictions, labels)
         return cls(predictions, *scores, chosen, validation)

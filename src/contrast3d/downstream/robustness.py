@@ -13,9 +13,9 @@ from contrast3d.data.corruptions import FAMILIES, SEVERITIES, corrupted
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream import baselines
 from contrast3d.downstream.descriptors import geometric
-from contrast3d.downstream.evaluate import Data, labelled_splits
 from contrast3d.downstream.features import extract
 from contrast3d.downstream.probes import Prediction, probe
+from contrast3d.downstream.splits import Data, labelled_splits
 from contrast3d.downstream.table import TRAINING_FREE, UNTRAINED, Table
 from contrast3d.errors import ConfigError
 

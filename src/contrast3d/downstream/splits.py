@@ -7,6 +7,7 @@ reads several points too high.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from threading import Lock
 
 import numpy as np
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.errors import DataError
+
+Data = Callable[[str], ShapeSet] | tuple[ShapeSet, ShapeSet]  # data("train"), data("test"); or the two sets
 
 _ONE_AT_A_TIME = Lock()  # filters of warnings belong to the process, and probes run in threads
 
@@ -89,3 +92,15 @@ def labelled(shapes: ShapeSet) -> ShapeSet:
     if not bool(known.any()):
         raise DataError(shapes.title, "no labels", "a labelled set")
     return shapes if bool(known.all()) else shapes.subset(known.nonzero().flatten())
+
+
+def labelled_splits(data: Data) -> tuple[ShapeSet, ShapeSet]:
+    """The labelled shapes of (train, test); DataError when a split has none, or a class that train lacks."""
+    train, test = (data("train"), data("test")) if callable(data) else data
+    train, test = labelled(train), labelled(test)
+    unseen = set(test.labels.tolist()) - set(train.labels.tolist())
+    if unseen:
+        names = [test.classes[c] if c < len(test.classes) else str(c) for c in sorted(unseen)]
+        found = f"classes that {train.title} lacks: {', '.join(names)}"
+        raise DataError(test.title, found, "the same classes in both")
+    return train, test

@@ -12,8 +12,10 @@ from contrast3d.downstream.probes import Prediction
 from contrast3d.errors import ConfigError
 
 MAJORITY, SUPERVISED, TRAINING_FREE, UNTRAINED = "majority class", "supervised", "training-free", "untrained encoder"
-BASELINES = (MAJORITY, SUPERVISED, TRAINING_FREE, UNTRAINED)
-COMPARED = (TRAINING_FREE, UNTRAINED)  # what a pre-trained encoder has to beat; tables show by how much
+FROZEN, SCRATCH = "linear probe, frozen", "from scratch"
+SCRATCH_LAST, TUNED_LAST = "from scratch, last epoch", "fine-tuned, last epoch"  # beside the best ones on test
+BASELINES = (MAJORITY, SUPERVISED, TRAINING_FREE, UNTRAINED, FROZEN, SCRATCH, SCRATCH_LAST, TUNED_LAST)
+COMPARED = (TRAINING_FREE, UNTRAINED, FROZEN, SCRATCH)  # what has to be beaten; tables show by how much
 METRICS = ("accuracy", "balanced_accuracy")
 LABELS = "labels per class"
 Budget = int | str | None  # labels per class: a number, a share such as "10%", None for all; or another condition

@@ -51,7 +51,7 @@ class Outcome:
 
     steps, epochs: finished ones, over all resumes; seconds: likewise.
     metrics: the last numbers of training and of `on_epoch`.
-    signal: what interrupted it, or None.
+    signal: what was received meanwhile, or None; one that came with the last step interrupted nothing.
     """
 
     status: Literal["finished", "interrupted"]
@@ -64,7 +64,7 @@ class Outcome:
     @property
     def exit_code(self) -> int:
         """0, or 128 + signal as shells expect (130 for Ctrl-C, 143 for SIGTERM)."""
-        return 0 if self.signal is None else 128 + self.signal
+        return 0 if self.status == "finished" else 128 + self.signal
 
 
 def train(
@@ -175,7 +175,7 @@ def _train(
             checkpoints.mend_encoder(position.step)
 
     epochs = position.step // plan.steps_per_epoch
-    signal = int(stop) if status == "interrupted" else None
+    signal = int(stop) if status == "interrupted" else interrupt.signal
     return Outcome(status, position.step, epochs, position.seconds, position.metrics, signal)
 
 

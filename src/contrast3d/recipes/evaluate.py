@@ -1,48 +1,71 @@
-"""Evaluate a run: a protocol on its frozen encoder, with the baselines, written to the run's results folder."""
+"""Evaluate a run: a protocol on its encoder, with the baselines, written to the run's results folder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from contrast3d.data.presets import preset
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream import baselines
 from contrast3d.downstream.classification import fit_classifier
-from contrast3d.downstream.evaluate import MAJORITY, Supervised, label_efficiency, labelled_splits
+from contrast3d.downstream.evaluate import Supervised, label_efficiency
 from contrast3d.downstream.few_shot import few_shot
+from contrast3d.downstream.finetune import finetune
 from contrast3d.downstream.probes import Prediction
 from contrast3d.downstream.report_probe import report_probe
 from contrast3d.downstream.results import provenance
 from contrast3d.downstream.retrieval import METRIC, Retrieval, retrieval
 from contrast3d.downstream.robustness import robustness
-from contrast3d.downstream.table import UNTRAINED, Budget, Table, budget_name
+from contrast3d.downstream.splits import labelled_splits
+from contrast3d.downstream.table import LABELS, MAJORITY, UNTRAINED, Budget, Table, budget_name
 from contrast3d.engine.distributed import pick_device
 from contrast3d.errors import ConfigError
+from contrast3d.recipes.contrast import ContrastRecipe
 from contrast3d.recipes.runs import Run
 from contrast3d.recipes.table import check_protocol
 
-LABELS_PER_CLASS = (5, 10, 20, None)
+LABELS_PER_CLASS = (5, 10, 20, None)  # unless TUNED_LABELS has others
+TUNED_LABELS = {"finetune": (10, None), "finetune-best-on-test": (None,)}  # trainings are dear
+WAYS, SHOTS, TRIALS, DRAWS = (5, 10), (10, 20), 10, 3
+PROBED = ("labels", "draws", "supervised-seconds")
+KNOWS = {  # the flags that each protocol takes, of those that not all take
+    "linear": PROBED, "svm": PROBED, "knn": PROBED, "few-shot": ("ways", "shots", "trials"), "robustness": ("draws",),
+    "finetune": ("labels", "draws", "epochs"), "finetune-best-on-test": ("labels", "draws", "epochs"),
+    "retrieval": ("draws",), "linear-report": ("labels", "draws"),
+}
 
 
 def evaluate(
-    protocol: str, run: Run, *, data_root: Path = Path("data"),
-    labels_per_class: Sequence[Budget] = LABELS_PER_CLASS, draws: int = 3, seed: int = 0,
-    supervised_seconds: float = 0.0, supervised_draws: int = 3, ways: Sequence[int] = (5, 10),
-    shots: Sequence[int] = (10, 20), trials: int = 10, device: str = "auto",
-    on_progress: Callable[[str], None] | None = None,
+    protocol: str, run: Run, *, data_root: Path = Path("data"), labels_per_class: Sequence[Budget] | None = None,
+    draws: int = DRAWS, seed: int = 0, supervised_seconds: float = 0.0, supervised_draws: int = 3,
+    ways: Sequence[int] = WAYS, shots: Sequence[int] = SHOTS, trials: int = TRIALS, epochs: int = 0,
+    device: str = "auto", on_progress: Callable[[str], None] | None = None,
 ) -> Table | Retrieval:
     """Run one of table.PROTOCOLS on the run's encoder and save one result per table cell.
 
-    labels_per_class: columns of the table; None is all labels, "10%" a share of each class.
+    labels_per_class: columns of the table; None in it is all labels, "10%" a share of each class. Default as
+        LABELS_PER_CLASS and TUNED_LABELS have it.
     draws: of the labels (of the corruptions); every contestant sees the same ones.
     supervised_seconds: also train the same architecture on the labels alone for so long, with 10 labels per class
         and with all of them, on supervised_draws of the draws; 0 does not.
     ways, shots, trials: of few-shot alone (see downstream/few_shot.py).
+    epochs: of finetune alone (see downstream/finetune.py); 0 takes its own. What is finished at Ctrl-C is saved.
     """
-    _check(protocol, labels_per_class, draws, seed, supervised_seconds)
+    check_protocol(protocol)
+    _check_ranges(labels_per_class, draws, seed, supervised_seconds, epochs)
+    _check_known(protocol, {
+        "labels": (labels_per_class, None), "draws": (draws, DRAWS), "ways": (tuple(ways), WAYS),
+        "shots": (tuple(shots), SHOTS), "trials": (trials, TRIALS), "epochs": (epochs, 0),
+        "supervised-seconds": (supervised_seconds, 0.0),
+    })
+    if protocol == "linear-report" and tuple(labels_per_class or (None,)) != (None,):
+        raise ConfigError("linear-report knows no few labels, as the report did not: leave --labels out, or use linear")
+    labels = tuple(dict.fromkeys(labels_per_class or TUNED_LABELS.get(protocol, LABELS_PER_CLASS)))
     recipe, target = run.recipe, pick_device(device)
     trained = run.trained()  # before the weights: should the run go on meanwhile, the results count as stale
     encoder = run.reader().to(target)
@@ -55,41 +78,67 @@ def evaluate(
         return found
     data = recipe.shapes("train", data_root), recipe.shapes("test", data_root)
     shared = {"name": run.title, "seed": seed, "make_untrained": recipe.make_reader, "on_progress": on_progress}
+    keep = partial(save, protocol=protocol, run=run, device=target, trained=trained)
     if protocol == "linear-report":
         table = _report_table(run, encoder, data, draws, seed)
     elif protocol == "few-shot":
         table = few_shot(encoder, data, ways=ways, shots=shots, trials=trials, **shared)
     elif protocol == "robustness":
         table = robustness(encoder, data, draws=draws, **shared)
+    elif protocol in TUNED_LABELS:
+        table = _tuned(encoder, data, recipe, keep, labels_per_class=labels, draws=draws, epochs=epochs,
+                       best_on_test=protocol == "finetune-best-on-test", **shared)
     else:
         supervised = None
         if supervised_seconds:
             supervised = supervised_baseline(recipe, supervised_seconds, target, min(draws, supervised_draws))
         table = label_efficiency(
-            protocol, encoder, data, labels_per_class=tuple(dict.fromkeys(labels_per_class)), draws=draws,
-            supervised=supervised, **shared,
+            protocol, encoder, data, labels_per_class=labels, draws=draws, supervised=supervised, **shared,
         )
-    save(table, protocol, run, target, trained)
+    keep(table)
     return table
 
 
-def _check(
-    protocol: str, labels_per_class: Sequence[Budget], draws: int, seed: int, supervised_seconds: float
+def _check_ranges(
+    labels_per_class: Sequence[Budget] | None, draws: int, seed: int, supervised_seconds: float, epochs: int
 ) -> None:
-    check_protocol(protocol)
-    if not labels_per_class or any(isinstance(n, int) and n < 1 for n in labels_per_class):
+    if labels_per_class is not None and (
+        not labels_per_class or any(isinstance(n, int) and n < 1 for n in labels_per_class)
+    ):
         raise ConfigError(f"labels per class {tuple(labels_per_class)}; expected numbers of at least 1, or all")
-    if draws < 1 or seed < 0 or supervised_seconds < 0:
+    if draws < 1 or seed < 0 or supervised_seconds < 0 or epochs < 0:
         raise ConfigError(
-            f"draws = {draws}, seed = {seed}, supervised_seconds = {supervised_seconds:g}; "
-            "expected at least 1 draw, and neither of the others below 0"
+            f"draws = {draws}, seed = {seed}, supervised_seconds = {supervised_seconds:g}, epochs = {epochs}; "
+            "expected at least 1 draw, and none of the others below 0"
         )
-    if protocol == "retrieval" and (tuple(labels_per_class) != LABELS_PER_CLASS or supervised_seconds):
-        raise ConfigError("retrieval trains on no labels: leave --labels and --supervised-seconds out, or use knn")
-    if protocol in ("few-shot", "robustness") and (tuple(labels_per_class) != LABELS_PER_CLASS or supervised_seconds):
-        raise ConfigError(f"{protocol} knows no --labels and no --supervised-seconds: leave them out, or use linear")
-    if protocol == "linear-report" and tuple(labels_per_class) not in (LABELS_PER_CLASS, (None,)):
-        raise ConfigError("linear-report knows no few labels, as the report did not: leave --labels out, or use linear")
+
+
+def _check_known(protocol: str, flags: dict[str, tuple]) -> None:
+    """flags: (value, default) by name; a ConfigError where one that the protocol does not take has been set."""
+    foreign = [f"--{name}" for name, (value, default) in flags.items() if name not in KNOWS[protocol]
+               and value != default]
+    if foreign:
+        known = ", ".join(f"--{name}" for name in KNOWS[protocol])
+        raise ConfigError(f"{protocol} knows no {' and no '.join(foreign)}: leave it out; it knows {known}")
+
+
+def _tuned(
+    encoder: nn.Module, data: tuple[ShapeSet, ShapeSet], recipe: ContrastRecipe, keep: Callable[[Table], object], *,
+    epochs: int, **options,
+) -> Table:
+    """`finetune` under the recipe's own augmentation; every finished column is kept at once."""
+    finished: list[str] = []
+
+    def column(table: Table) -> None:
+        keep(table)
+        finished[:] = [budget_name(b) for b in table.budgets if table.cell(table.ours, b)]
+
+    try:
+        return finetune(encoder, data, transform=preset(recipe.augmentation, recipe.num_points), on_column=column,
+                        **({"epochs": epochs} if epochs else {}), **options)
+    except KeyboardInterrupt:
+        saved = f"saved: {', '.join(finished)} {LABELS}" if finished else "no column was finished"
+        raise KeyboardInterrupt(f"interrupted; {saved}; the same command begins again") from None
 
 
 def supervised_baseline(recipe, seconds: float, device: torch.device, draws: int) -> Supervised:
@@ -119,7 +168,8 @@ def save(
 ) -> list[Path]:
     """results/PROTOCOL-DATASET-COLUMN-METRIC.json and, where all labels were run, results/predictions-PROTOCOL.json.
 
-    trained: step and epoch of the weights that were measured. The predictions are for the report's confusions.
+    trained: step and epoch of the weights that were measured. The predictions are for the report's confusions, which
+    those selected on test are not.
     """
     paths, weights = [], {"overrides": run.overrides(), **trained}
     for result in table.to_results(run.name, seed=run.recipe.seed, **provenance(device)):
@@ -127,10 +177,11 @@ def save(
         metric = "" if result["metric"] == "accuracy" else f"-{result['metric']}"
         name = f"{protocol}-{_plain(table.dataset)}-{_plain(str(column))}{metric}"
         paths.append(run.folder.save_result(name, {**result, **weights}))
-    if None in table.budgets and table.predictions is not None:
+    most = table.predictions if None in table.budgets and protocol != "finetune-best-on-test" else None
+    if most is not None:
         run.folder.save_result(f"predictions-{protocol}", {
             "protocol": table.protocol, "labels_per_class": budget_name(None), **weights,
-            "classes": table.predictions.tolist(),
+            "classes": most.tolist(),
         })
     return paths
 

@@ -12,12 +12,12 @@ from contrast3d.errors import ConfigError
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """What the frozen encoder of a run knows, beside the baselines.
+    """What the encoder of a run knows, beside the baselines.
 
     Attributes:
         data_root: folder of the data set's files; embedded sets need none.
         labels: labels per class, one table column each; 0 means all labels, and so does `all`; 10% is a
-            share of each class.
+            share of each class. Default 5 10 20 all; of finetune 10 all, of finetune-best-on-test all.
         draws: random draws of the labels (robustness: of the corruptions), to tell a difference from luck.
         seed: of the first draw.
         supervised_seconds: also train the same network on the labels alone for so long, at 10 labels per class and at
@@ -25,22 +25,26 @@ class EvaluateOptions:
         ways: of few-shot, classes per problem.
         shots: of few-shot, labelled shapes per class.
         trials: of few-shot, problems per number of ways and shots.
+        epochs: of finetune, passes over the labelled shapes (more where the labels are few); 0 takes 15.
         device: auto, cpu, cuda, cuda:1 or mps.
         threads: CPU threads; 0 takes all that torch sees.
     """
 
     data_root: Path = Path("data")
-    labels: tuple[int | Literal["all"] | str, ...] = (5, 10, 20, 0)
+    labels: tuple[int | Literal["all"] | str, ...] | None = None
     draws: int = 3
     seed: int = 0
     supervised_seconds: float = 0.0
     ways: tuple[int, ...] = (5, 10)
     shots: tuple[int, ...] = (10, 20)
     trials: int = 10
+    epochs: int = 0
     device: str = "auto"
     threads: int = 0
 
     def __post_init__(self):
+        if self.labels is None:
+            return
         odd = [n for n in self.labels if isinstance(n, str) and n != "all" and not re.fullmatch(r"\d+(\.\d+)?%", n)]
         if odd:
             raise ConfigError(f"--labels {odd[0]}; expected numbers, shares of each class such as 10%, or all")

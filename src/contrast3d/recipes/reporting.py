@@ -14,6 +14,7 @@ from contrast3d.data.loader import ViewLoader
 from contrast3d.data.presets import preset
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream.features import extract
+from contrast3d.downstream.retrieval import METRIC
 from contrast3d.engine.distributed import pick_device
 from contrast3d.recipes.contrast import METHODS, ContrastRecipe
 from contrast3d.recipes.runs import Run
@@ -24,6 +25,10 @@ from contrast3d.report.shapes import ViewPair
 from contrast3d.report.tables import ResultTable
 
 VIEW_PAIRS = 8
+METRICS = {  # what tables show, and how their notes begin
+    "accuracy": "Accuracy in %",
+    METRIC: "Mean average precision in %; nothing is fitted; ± over untrained encoders of several seeds.",
+}
 
 
 def report(
@@ -130,13 +135,13 @@ def command_of(run: Run) -> str:
 
 
 def result_tables(results: dict[str, dict], step: int | None = None) -> list[ResultTable]:
-    """One table per protocol, accuracy only: contestants in rows, labels per class in columns.
+    """One table per protocol, of its first metric only: contestants in rows, labels per class in columns.
 
     step: of the run's weights; a note marks what was measured on others.
     """
     cells: dict[str, list[dict]] = {}
     for result in results.values():
-        if result.get("metric") == "accuracy":
+        if result.get("metric") in METRICS:
             cells.setdefault(f"{result['dataset']}: {result['protocol']}", []).append(result)
     return [_result_table(title, columns, step) for title, columns in cells.items()]
 
@@ -147,9 +152,10 @@ def _result_table(title: str, columns: list[dict], step: int | None) -> ResultTa
     ours = columns[0]["recipe"]
     rows = [(name, [_cell(c["baselines"].get(name)) for c in columns]) for name in names]
     rows.append((ours, [_cell(c) for c in columns]))
-    draws = len(columns[0]["values"])
-    note = f"Accuracy in %, mean ± standard deviation over {draws} draws"
-    note += " of the labels; columns: labels per class." if "labels_per_class" in columns[0] else "."
+    note = METRICS[columns[0]["metric"]]
+    if columns[0]["metric"] == "accuracy":
+        note += f", mean ± standard deviation over {len(columns[0]['values'])} draws"
+        note += " of the labels; columns: labels per class." if "labels_per_class" in columns[0] else "."
     note += "".join(f" Stale: '{column_of(c)}' is of step {c['step']}." for c in columns if is_stale(c, step))
     if any(is_stale(c, step) for c in columns):
         note += f" The run has gone on to step {step}; evaluate it again."
@@ -159,7 +165,9 @@ def _result_table(title: str, columns: list[dict], step: int | None) -> ResultTa
 
 
 def column_of(result: dict) -> str:
-    """What a table calls the column: a number of labels per class, or the condition of the protocol."""
+    """What a table calls the column: a number of labels per class, the condition of the protocol, or the metric."""
+    if result.get("metric") == METRIC:
+        return "mAP"
     return str(result.get("labels_per_class", result.get("condition")))
 
 
@@ -186,5 +194,6 @@ def predictions(results: dict[str, dict], count: int, step: int | None = None) -
         # older files say "all" whatever the number of labels was, and do not name their protocol
         labels = "all labels" if "protocol" in saved else "number of labels not recorded"
         stale = f"; stale: of step {saved['step']}" if is_stale(saved, step) else ""
-        return np.array(saved["classes"]), f"the {protocol} probe ({labels}{stale})"
+        whose = "the fine-tuned network" if protocol == "finetune" else f"the {protocol} probe"
+        return np.array(saved["classes"]), f"{whose} ({labels}{stale})"
     return None, "the probe"

@@ -28,6 +28,8 @@ PROTOCOLS = {
     "knn": "cosine nearest neighbours of frozen features",
     "few-shot": "n-way k-shot problems, many trials; a linear probe on frozen features",
     "robustness": "a linear probe on clean features, scored under six corruptions in five severities",
+    "finetune": "all weights trained on the labels, beside the same network from scratch and the frozen probe",
+    "finetune-best-on-test": "the same, but the best epoch on test counts: only to compare with papers that do so",
     "retrieval": "each test shape looks for the others of its class; nothing is fitted",
     "linear-report": "the probe of the SimCLR report, sigmoid and training-mode batch norm included",
 }
