@@ -125,3 +125,16 @@ def test_mistakes(run, options, told):
     protocol = options.pop("protocol", "linear")
     with pytest.raises(ConfigError, match=told):
         evaluate(protocol, run, **options)
+
+
+@pytest.mark.filterwarnings("ignore:the best C")
+def test_other_data_than_the_run_s_own(run, tmp_path):
+    other = tiny.write_npz(tmp_path / "other.npz", shapes=40, classes=4)
+    before = run.folder.results().get("predictions-linear")
+    truth = evaluate("linear", run, labels_per_class=(2, None), draws=1, dataset=str(other)).test_labels
+    assert (len(truth), set(truth.tolist())) == (8, {0, 1, 2, 3})  # a fifth of it
+    assert {"linear-otherrest-2", "linear-otherrest-all"} <= set(run.folder.results())
+    assert run.folder.results().get("predictions-linear") == before  # they are the report's, of the run's own data
+    assert evaluate("retrieval", run, draws=1, dataset=str(other)).shapes == 40
+    with pytest.raises(ConfigError, match="--up y belongs to --dataset"):
+        evaluate("knn", run, up="y")

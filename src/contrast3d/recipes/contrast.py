@@ -214,8 +214,8 @@ class ContrastRecipe:
             torch.manual_seed(self.seed + 1)
             return method(encoder, **{name: fields[name] for name in taken})
 
-    def shapes(self, split: Literal["train", "test"], data_root: Path) -> ShapeSet:
-        """The shapes of a split; with `holdout`, parts of the training split.
+    def shapes(self, split: Literal["train", "test", "all"], data_root: Path) -> ShapeSet:
+        """The shapes of a split; with `holdout`, parts of the training split; "all" of a set that has no splits.
 
         Of a file, or another set without a training split, four fifths and one; all of it to train on where the
         labels are too few to part it.
@@ -225,7 +225,7 @@ class ContrastRecipe:
         in_one_piece = datasets.is_whole(self.dataset)
         stored = datasets.whole_split(self.dataset) if in_one_piece else "train" if self.holdout else split
         whole = self._read(self.dataset, stored, data_root)
-        if whole.labels is None or not (self.holdout or in_one_piece):
+        if whole.labels is None or not (self.holdout or in_one_piece) or split == "all":
             return whole
         try:
             train, test = folds(whole.labels, whole.groups, self.holdout or 5, seed=0)[0]

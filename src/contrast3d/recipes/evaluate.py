@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -25,6 +27,7 @@ from contrast3d.downstream.splits import labelled_splits
 from contrast3d.downstream.table import LABELS, MAJORITY, UNTRAINED, Budget, Table, budget_name
 from contrast3d.engine.distributed import pick_device
 from contrast3d.errors import ConfigError
+from contrast3d.recipes import datasets
 from contrast3d.recipes.contrast import ContrastRecipe
 from contrast3d.recipes.runs import Run
 from contrast3d.recipes.table import check_protocol
@@ -44,7 +47,8 @@ def evaluate(
     protocol: str, run: Run, *, data_root: Path = Path("data"), labels_per_class: Sequence[Budget] | None = None,
     draws: int = DRAWS, seed: int = 0, supervised_seconds: float = 0.0, supervised_draws: int = 3,
     ways: Sequence[int] = WAYS, shots: Sequence[int] = SHOTS, trials: int = TRIALS, epochs: int = 0,
-    device: str = "auto", on_progress: Callable[[str], None] | None = None,
+    dataset: str | None = None, up: Literal["z", "y", "x"] = "z", device: str = "auto",
+    on_progress: Callable[[str], None] | None = None,
 ) -> Table | Retrieval:
     """Run one of table.PROTOCOLS on the run's encoder and save one result per table cell.
 
@@ -54,6 +58,8 @@ def evaluate(
     supervised_seconds: also train the same architecture on the labels alone for so long, with 10 labels per class
         and with all of them, on supervised_draws of the draws; 0 does not.
     ways, shots, trials: of few-shot alone (see downstream/few_shot.py).
+    dataset: other than the recipe's own: a name of the catalogue, or your own folder, whose sub-folders are the
+        classes, or file. up: the axis that points up in yours.
     epochs: of finetune alone (see downstream/finetune.py); 0 takes its own. What is finished at Ctrl-C is saved.
     """
     check_protocol(protocol)
@@ -66,19 +72,20 @@ def evaluate(
     if protocol == "linear-report" and tuple(labels_per_class or (None,)) != (None,):
         raise ConfigError("linear-report knows no few labels, as the report did not: leave --labels out, or use linear")
     labels = tuple(dict.fromkeys(labels_per_class or TUNED_LABELS.get(protocol, LABELS_PER_CLASS)))
-    recipe, target = run.recipe, pick_device(device)
+    recipe, target = _recipe_on(run.recipe, dataset, up), pick_device(device)
     trained = run.trained()  # before the weights: should the run go on meanwhile, the results count as stale
     encoder = run.reader().to(target)
     if protocol == "retrieval":
+        unseen = dataset is not None and datasets.is_whole(dataset)
         found = retrieval(
-            encoder, recipe.shapes("test", data_root), name=run.title, draws=draws, seed=seed,
+            encoder, recipe.shapes("all" if unseen else "test", data_root), name=run.title, draws=draws, seed=seed,
             make_untrained=recipe.make_reader, on_progress=on_progress,
         )
         _save_retrieval(found, run, target, trained)
         return found
     data = recipe.shapes("train", data_root), recipe.shapes("test", data_root)
     shared = {"name": run.title, "seed": seed, "make_untrained": recipe.make_reader, "on_progress": on_progress}
-    keep = partial(save, protocol=protocol, run=run, device=target, trained=trained)
+    keep = partial(save, protocol=protocol, run=run, device=target, trained=trained, foreign=dataset is not None)
     if protocol == "linear-report":
         table = _report_table(run, encoder, data, draws, seed)
     elif protocol == "few-shot":
@@ -97,6 +104,16 @@ def evaluate(
         )
     keep(table)
     return table
+
+
+def _recipe_on(recipe: ContrastRecipe, dataset: str | None, up: Literal["z", "y", "x"]) -> ContrastRecipe:
+    """The recipe with another data set to be evaluated on, whole and with all of its classes."""
+    if dataset is None:
+        if up != "z":
+            raise ConfigError(f"--up {up} belongs to --dataset: leave it out, the run knows its own")
+        return recipe
+    labels_from = "folders" if datasets.is_folder(dataset) else "none"
+    return dataclasses.replace(recipe, dataset=dataset, up=up, labels_from=labels_from, categories=(), holdout=0)
 
 
 def _check_ranges(
@@ -164,12 +181,12 @@ def _report_table(run: Run, encoder, data, draws: int, seed: int) -> Table:
 
 
 def save(
-    table: Table, protocol: str, run: Run, device: torch.device, trained: dict[str, int | None]
+    table: Table, protocol: str, run: Run, device: torch.device, trained: dict[str, int | None], foreign: bool = False
 ) -> list[Path]:
     """results/PROTOCOL-DATASET-COLUMN-METRIC.json and, where all labels were run, results/predictions-PROTOCOL.json.
 
     trained: step and epoch of the weights that were measured. The predictions are for the report's confusions, which
-    those selected on test are not.
+    those selected on test are not, nor those of a foreign data set.
     """
     paths, weights = [], {"overrides": run.overrides(), **trained}
     for result in table.to_results(run.name, seed=run.recipe.seed, **provenance(device)):
@@ -177,7 +194,8 @@ def save(
         metric = "" if result["metric"] == "accuracy" else f"-{result['metric']}"
         name = f"{protocol}-{_plain(table.dataset)}-{_plain(str(column))}{metric}"
         paths.append(run.folder.save_result(name, {**result, **weights}))
-    most = table.predictions if None in table.budgets and protocol != "finetune-best-on-test" else None
+    shown = None in table.budgets and protocol != "finetune-best-on-test" and not foreign
+    most = table.predictions if shown else None
     if most is not None:
         run.folder.save_result(f"predictions-{protocol}", {
             "protocol": table.protocol, "labels_per_class": budget_name(None), **weights,

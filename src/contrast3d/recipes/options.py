@@ -16,6 +16,9 @@ class EvaluateOptions:
 
     Attributes:
         data_root: folder of the data set's files; embedded sets need none.
+        dataset: evaluate on other data than the recipe's: a name of `contrast3d data list`, your own folder (its
+            sub-folders are the classes) or file.
+        up: the axis that points up in your own --dataset.
         labels: labels per class, one table column each; 0 means all labels, and so does `all`; 10% is a
             share of each class. Default 5 10 20 all; of finetune 10 all, of finetune-best-on-test all.
         draws: random draws of the labels (robustness: of the corruptions), to tell a difference from luck.
@@ -31,6 +34,8 @@ class EvaluateOptions:
     """
 
     data_root: Path = Path("data")
+    dataset: str | None = None
+    up: Literal["z", "y", "x"] = "z"
     labels: tuple[int | Literal["all"] | str, ...] | None = None
     draws: int = 3
     seed: int = 0
