@@ -58,9 +58,14 @@ def test_what_is_printed_after_a_bar_has_a_line_of_its_own(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setattr(tally, "BAR_SECONDS", 0.0)
-    with pytest.raises(KeyboardInterrupt), Tally(4) as told:
-        told.update(2)
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with Tally(4) as told:
+            told.update(2)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert terminal.getvalue().endswith("2 of 4 shapes\n")
 
 

@@ -219,15 +219,17 @@ def test_a_buffer_that_changes_is_a_change(good, reads):
     assert reads == ["b.gltf"] * 2
 
 
-def test_what_is_not_the_fault_of_a_file_is_tried_again(good, reads):
+def test_what_is_not_the_fault_of_a_file_is_tried_again(good, reads, tmp_path):
     (good / "a.npy").symlink_to("b.npy")
     for _ in range(2):
         with pytest.warns(UserWarning, match=r"a\.npy: No such file"):
             load_folder(good, 16)
     assert reads.count("a.npy") == 2
     assert len(reads) == 15
+    assert list((tmp_path / "cache").glob("*/broken.csv"))
     np.save(good / "b.npy", made.sphere(20))
     assert len(load_folder(good, 16)) == 15
+    assert not list((tmp_path / "cache").glob("*/broken.csv"))
     assert sorted(reads[15:]) == ["a.npy", "b.npy"]
 
 

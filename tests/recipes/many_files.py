@@ -36,7 +36,10 @@ def hulls() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
             yield shapes.classes[label] if label >= 0 else "other", cloud[corners], faces.reshape(-1, 3)
 
 
-def write_good(root: Path, count: int, copies: int = 10) -> tuple[list[str], list[tuple[str, str]], list[tuple[str, str]]]:
+Pairs = list[tuple[str, str]]
+
+
+def write_good(root: Path, count: int, copies: int = 10) -> tuple[list[str], Pairs, Pairs]:
     """`count` files below `root`: their paths there, and which are pairs of exact copies and of the same shape in
     another format; `copies` of each."""
     names, exact, near = [], [], []
@@ -47,9 +50,9 @@ def write_good(root: Path, count: int, copies: int = 10) -> tuple[list[str], lis
         (root / label).mkdir(parents=True, exist_ok=True)
         data = WRITERS[suffix](corners, faces)
         (root / names[-1]).write_bytes(data)
-        twin = number // 40  # of the first, the forty-first ... there are two more: a copy, and another format
+        twin = number // 40  # of the first, the forty-first ..., there are two more: a copy, and another format
         if number % 40 == 0 and twin < copies:
-            other = FORMATS[(number // 40 + 1) % 5]
+            other = ("ply", "stl", "glb")[twin % 3]  # of float32: other points are drawn than from text
             for pairs, name, content in (
                 (exact, f"copies/Kopie von {twin}.{suffix}", data),
                 (near, f"copies/other format {twin}.{other}", WRITERS[other](corners, faces)),
@@ -137,9 +140,9 @@ def _zipped(data: bytes) -> bytes:
 
 # name: the bytes, or where a link leads, and what must be said of it
 BROKEN: dict[str, tuple[bytes | Path, str]] = {
-    "truncated.obj": (_GOOD["obj"][:70], "no faces"),
-    "truncated.ply": (_GOOD["ply"][:-7], "a face|as it declares|an end"),
-    "truncated text.ply": (text_ply(_CORNERS, _FACES)[:-9], "line"),
+    "truncated.obj": (_GOOD["obj"][:70], "fewer than 3 numbers"),
+    "truncated.ply": (_GOOD["ply"][:-7], "an end within the numbers"),
+    "truncated text.ply": (text_ply(_CORNERS, _FACES)[:-9], "3 lines; expected 4 lines of face"),
     "truncated.stl": (_GOOD["stl"][:-30], "284 bytes for 4 triangles"),
     "truncated text.stl": (text_stl(_CORNERS, _FACES)[:-90], "no endsolid"),
     "truncated.off": (_GOOD["off"][:-9], "lines after the header"),
@@ -152,13 +155,13 @@ BROKEN: dict[str, tuple[bytes | Path, str]] = {
     "nan.obj": (obj(_NAN, _FACES), "1 of 4 points are NaN"),
     "nan.ply": (ply(_NAN, _FACES), "1 of 4 points are NaN"),
     "nan.stl": (stl(_NAN, _FACES), "3 of 12 points are NaN"),
-    "nan.off": (off(_NAN, _FACES), "1 of 4 points are NaN"),
+    "nan.off": (off(_NAN, _FACES), "NaN or infinite vertices"),
     "infinite.glb": (glb(_ENDLESS, _FACES), "1 of 4 points are NaN or infinite"),
     "zero area.obj": (obj(_FLAT, _FACES), "without area"),
     "zero area.ply": (ply(_FLAT, _FACES), "without area"),
     "zero area.stl": (stl(_CORNERS[[0, 1]], np.array([[0, 0, 1]])), "without area"),
     "ein Punkt.glb": (glb(_SAME, _FACES), "all coincide"),
-    "一点.off": (b"OFF\n1 0 0\n0 0 0\n", "no faces|1 point"),
+    "一点.off": (b"OFF\n1 0 0\n0 0 0\n", "no faces"),
     "wrong suffix.obj": (_GOOD["ply"], "PLY, by its first bytes"),
     "wrong suffix.glb": (text_stl(_CORNERS, _FACES), "text STL, by its first bytes"),
     "text.stl": ("Größe: 3 x 2 Noppen\n".encode(), "an STL mesh"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
@@ -91,6 +92,9 @@ def load_folder(
                       stacklevel=2)
     if gathered.broken:
         _tell_broken(root, files, gathered, broken_list)
+    elif gathered.place:
+        with contextlib.suppress(OSError):  # the list of a former time
+            (gathered.place / "broken.csv").unlink()
     usable = [files[i] for i in gathered.kept]
     for hint in hints(gathered.boxes, [f.suffix.lower() for f in usable], up):
         warnings.warn(f"{shown(root)}: {hint}", stacklevel=2)
