@@ -7,7 +7,6 @@ import csv
 import json
 import os
 import re
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -321,19 +320,6 @@ def test_what_another_process_has_read_is_not_read_again(good, reads, monkeypatc
     shapes = load_folder(good, 16, on_progress=other, workers=1)
     assert len(shapes) == 13
     assert 13 < len(reads) <= 13 + 4
-
-
-def test_the_folder_warns_of_hints(tmp_path):
-    for i in range(12):
-        points = made.sphere(50) + [0, 2, 0]
-        points[:, 1] -= points[:, 1].min()
-        (tmp_path / "set").mkdir(exist_ok=True)
-        np.save(tmp_path / "set" / f"{i}.npy", points)
-    with pytest.warns(UserWarning, match="stand on y = 0: try up = y"):
-        load_folder(tmp_path / "set", 16)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        load_folder(tmp_path / "set", 16, up="y")
 
 
 def test_the_reading_shows_how_far_it_is(good, capsys, monkeypatch):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import numpy as np
 import pytest
+import shape_folder as made
 
+from contrast3d.data.folder import load_folder
 from contrast3d.data.folder_hints import hints
 
 
@@ -33,3 +36,17 @@ def test_hints_at_units_and_gltf():
     (hint,) = hints(boxes, [".obj"] * 40, "z")
     assert "units may differ" in hint
     assert not hints(boxes[:4], [".obj"] * 4, "z")  # too few to tell
+
+
+def test_the_folder_warns_of_hints(tmp_path, monkeypatch):
+    monkeypatch.setenv("CONTRAST3D_CACHE", str(tmp_path / "cache"))
+    for i in range(12):
+        points = made.sphere(50) + [0, 2, 0]
+        points[:, 1] -= points[:, 1].min()
+        (tmp_path / "set").mkdir(exist_ok=True)
+        np.save(tmp_path / "set" / f"{i}.npy", points)
+    with pytest.warns(UserWarning, match="stand on y = 0: try up = y"):
+        load_folder(tmp_path / "set", 16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_folder(tmp_path / "set", 16, up="y")
