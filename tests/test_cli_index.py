@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ def test_from_embed_to_gallery(capsys):
     assert cli.main(["embed", "run", "files", "bad", "-o", "index", "--quiet"]) == 0
     said = capsys.readouterr().out
     assert "embedded 6 shapes" in said
-    assert "skipped 1 that could not be read; why: index/skipped.csv" in said
+    assert "skipped 1 that cannot be used; why: index/skipped.csv" in said
     assert "next: contrast3d search index QUERY" in said
     assert cli.main(["search", "index", "cloud2", "-k", "3", "-o", "strip.png"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -163,6 +164,32 @@ def test_files_that_are_not_as_they_should_be(fails, index, arguments, words):
     assert not Path("new").exists()
 
 
+@pytest.mark.parametrize("mistake", ["--bach-size 3", "--batch-size 0", "--up w", "--threads -1", ""])
+def test_of_many_processes_the_first_tells_a_mistake(capsys, monkeypatch, mistake):
+    monkeypatch.setattr(cli, "_LAST_WORDS_S", 0)
+    monkeypatch.setenv("RANK", "1")
+    arguments = ["embed", "run", *(["files", "-o", "new", *mistake.split()] if mistake else [])]
+    if mistake != "--batch-size 0":  # which the processes find out together: see test_embed.py
+        assert cli.main(arguments) == 1
+        assert capsys.readouterr().err == ""
+    monkeypatch.delenv("RANK")
+    assert cli.main(arguments) == 2
+    assert capsys.readouterr().err.startswith("contrast3d: ")
+
+
+def test_warnings_are_lines_of_the_first_process(capsys, monkeypatch):
+    def warned(arguments):
+        for message, file, line in (("something is odd", cli.__file__, 1), ("not ours", "elsewhere.py", 7)):
+            sys.stderr.write(warnings.formatwarning(message, UserWarning, file, line))
+        return 0
+
+    monkeypatch.setitem(cli.VERBS, "doctor", warned)
+    for rank, said in (("0", "contrast3d: something is odd\n"), ("1", "")):
+        monkeypatch.setenv("RANK", rank)
+        assert cli.main(["doctor"]) == 0
+        assert capsys.readouterr().err == said + "elsewhere.py:7: UserWarning: not ours\n"
+
+
 def test_another_encoder(fails, index):
     assert "index holds vectors of another encoder" in fails(2, "embed", "other", "files", "-o", "index")
 
@@ -176,7 +203,7 @@ def test_a_damaged_index(fails, index):
 
 def test_nothing_but_broken_files(capsys, here):
     assert cli.main(["embed", "run", "bad", "-o", "new", "--quiet"]) == 1
-    assert "skipped 1 that could not be read" in capsys.readouterr().out
+    assert "skipped 1 that cannot be used" in capsys.readouterr().out
 
 
 def test_killed_and_gone_on_with(here):

@@ -22,7 +22,7 @@ PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.
 
 # docs/design.md, "Layout and direction": a part imports from lines above its own, never from beside or below.
 LEVELS = (
-    ("errors",),
+    ("errors", "tally"),
     ("types",),
     ("ops",),
     ("nn", "losses", "metrics"),

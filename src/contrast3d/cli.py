@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import make_dataclass
 from itertools import takewhile
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from contrast3d.errors import ConfigError, Contrast3dError, FailedElsewhere
 from contrast3d.flags import help_of, parse, positional
-from contrast3d.recipes.machine import Machine, is_first_process
+from contrast3d.recipes.machine import Machine, is_first_process, told_once
 from contrast3d.recipes.options import CompareOptions, DataOptions, EvaluateOptions, NoOptions, ReportOptions
 from contrast3d.recipes.table import PROTOCOLS, check_protocol, suggestion
 from contrast3d.verbs import VERBS as VERBS_OF_A_RUN
@@ -52,7 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
     141: nobody reads the output any more, as after `| head`.
     """
     try:
-        code = _answer(arguments)
+        with _warnings_as_lines():
+            code = _answer(arguments)
         sys.stdout.flush()  # here, not at the end of the process, where a closed pipe is past catching
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -100,14 +102,20 @@ def _fail(message: str, code: int) -> int:
 
 
 @contextlib.contextmanager
-def _once() -> Iterator[None]:
-    """A block that fails alike in all processes of torchrun: only the first of them says why."""
+def _warnings_as_lines() -> Iterator[None]:
+    """Inside, what this library warns of is a line on stderr, said by the first process; others' as Python shows it."""
+    plain = warnings.formatwarning
+
+    def line(message, category, filename, lineno, source=None) -> str:
+        if not issubclass(category, UserWarning) or not Path(filename).is_relative_to(Path(__file__).parent):
+            return plain(message, category, filename, lineno, source)
+        return f"contrast3d: {message}\n" if is_first_process() else ""
+
+    warnings.formatwarning = line
     try:
         yield
-    except Contrast3dError as error:
-        if is_first_process():
-            raise
-        raise FailedElsewhere("rank 0 says why") from error
+    finally:
+        warnings.formatwarning = plain
 
 
 def _at_home(argument: str) -> str:
@@ -134,7 +142,7 @@ def _pretrain(arguments: list[str]) -> int:
     from contrast3d.recipes import table
 
     listing = "\n".join(f"  {name:31s} {table.summary(name)}" for name in table.RECIPES)
-    with _once():
+    with told_once():
         name, rest = positional(
             arguments, "contrast3d pretrain RECIPE [--field value ...]", f"recipes:\n{listing}\n\n"
             "contrast3d pretrain RECIPE --help shows the fields of a recipe and what to expect of it.",

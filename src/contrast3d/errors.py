@@ -29,6 +29,13 @@ class MissingDataError(DataError, FileNotFoundError):
         return self.args[0]
 
 
+class UnreadableError(DataError):
+    """What keeps a file from being read lies outside of it: rights, a link, a package, too little memory.
+
+    So nothing is remembered against the file: it is tried again next time.
+    """
+
+
 class ConfigError(Contrast3dError, ValueError):
     """A field, flag or combination of parts that cannot work."""
 

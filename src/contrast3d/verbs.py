@@ -9,7 +9,7 @@ from pathlib import Path
 
 from contrast3d.errors import ConfigError
 from contrast3d.flags import help_of, parse, positional
-from contrast3d.recipes.machine import Machine, is_first_process
+from contrast3d.recipes.machine import Machine, is_first_process, told_once
 from contrast3d.recipes.options import DedupeOptions, EmbedOptions, ExportOptions, GalleryOptions, SearchOptions
 
 SHORT = {"-o": "--out", "-k": "--k"}
@@ -20,13 +20,15 @@ def embed(arguments: list[str]) -> int:
     usage = "contrast3d embed RUN PATHS... -o INDEX [--field value ...]"
     more = ("PATHS are files and folders of meshes or point clouds, .npz, .npy and .h5 files of many shapes, and names "
             f"of\n`contrast3d data list`.\n\n{help_of(EmbedOptions, 'embed RUN PATHS...')}")
-    run, rest = positional(arguments, usage, more)
-    first, rest = positional(rest, usage, more)
-    paths = [first, *takewhile(lambda word: not word.startswith("-"), rest)]
-    options = _parse(EmbedOptions, rest[len(paths) - 1 :], "embed RUN PATHS...", "Shapes into an index.")
+    with told_once():
+        run, rest = positional(arguments, usage, more)
+        first, rest = positional(rest, usage, more)
+        paths = [first, *takewhile(lambda word: not word.startswith("-"), rest)]
+        options = _parse(EmbedOptions, rest[len(paths) - 1 :], "embed RUN PATHS...", "Shapes into an index.")
+        machine = Machine(threads=options.threads)
     from contrast3d.recipes.embed import embed_paths
 
-    Machine(threads=options.threads).set_threads()
+    machine.set_threads()
     done = embed_paths(
         run, paths, options.out, up=options.up, data_root=options.data_root, batch_size=options.batch_size,
         device=options.device, quiet=options.quiet,
@@ -39,8 +41,10 @@ def embed(arguments: list[str]) -> int:
         return done.exit_code
     print(f"embedded {done.written:,} shapes in {done.seconds:.0f} s; {done.known:,} were there already; "
           f"{done.total:,} in {options.out}")
-    if done.skipped:
-        print(f"skipped {len(done.skipped):,} that could not be read; why: {options.out / 'skipped.csv'}")
+    if done.skipped or done.still:
+        before = f", {done.still:,} of them known from before and not read again" if done.still else ""
+        print(f"skipped {len(done.skipped) + done.still:,} that cannot be used{before}; why: "
+              f"{options.out / 'skipped.csv'}")
     if done.total:
         print(f"next: {shlex.join(['contrast3d', 'search', str(options.out), 'QUERY'])}")
     return 0 if done.total else 1

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import json
 import os
 import re
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,6 @@ import torch
 
 from contrast3d.data import folder_cache
 from contrast3d.data.folder import broken_files, find_files, load_folder
-from contrast3d.data.folder_hints import hints
-from contrast3d.data.reading_bar import reading_bar
 from contrast3d.data.shape_files import read_shape, shown
 from contrast3d.errors import ConfigError, DataError, MissingDataError
 
@@ -155,7 +154,7 @@ def test_the_same_points_at_every_number_of_workers_and_ranks(good, monkeypatch,
 @pytest.fixture
 def reads(monkeypatch):
     """The names of the files as they are read."""
-    names = []
+    names: list[str] = []
 
     def measured(path, *args, **options):
         names.append(path.name)
@@ -173,9 +172,86 @@ def test_read_once(good, reads):
     again = load_folder(good, 16, labels_from="folders", workers=3)
     assert len(reads) == 13
     assert (again.points == first.points).all()
+
+
+def test_only_what_is_new_or_has_changed_is_read(good, reads, tmp_path):
+    before = load_folder(good, 16)
+    reads.clear()
     np.save(good / "loose.npy", made.sphere(29))
+    np.save(good / "chair" / "01b.npy", made.sphere(31))
+    (good / "chair" / "02.npy").unlink()
+    (good / "broken.obj").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"1 of 14 files .*\(broken.obj: an empty file"):
+        after = load_folder(good, 16)
+    assert sorted(reads) == ["01b.npy", "broken.obj", "loose.npy"]
+    for row, name in enumerate(after.names):
+        assert (after.points[row].numpy() == read_shape(good / name, 16)).all(), name
+    assert len(before) == 13  # still mapped, though its file is gone
+    assert before.points.abs().amax((1, 2)).min() > 0.5
+    (place,) = (tmp_path / "cache").iterdir()
+    assert sorted(p.suffix for p in place.iterdir()) == [".csv", ".npy", ".npz"]  # nothing of the former
+    reads.clear()
+    with pytest.warns(UserWarning, match="1 of 14"):
+        load_folder(good, 16)
+    assert reads == []
+
+
+def test_a_buffer_that_changes_is_a_change(good, reads):
+    for name in ("a", "b"):
+        document = made.gltf(made.box().vertices, made.box().faces)
+        data = base64.b64decode(document["buffers"][0].pop("uri").partition(",")[2])
+        document["buffers"][0]["uri"] = f"{name}.bin"
+        (good / f"{name}.gltf").write_text(json.dumps(document))
+        if name == "a":
+            (good / "a.bin").write_bytes(data)
+    with pytest.warns(UserWarning, match=r"1 of 15 files .*b\.gltf: no buffer 'b.bin' beside it"):
+        load_folder(good, 16)
+    reads.clear()
+    (good / "b.bin").write_bytes(data)
+    assert len(load_folder(good, 16)) == 15
+    assert reads == ["b.gltf"]
+    (good / "b.bin").write_bytes(bytes(len(data) - 96) + data[-96:])
+    os.utime(good / "b.bin", (1, 2**31))
+    with pytest.warns(UserWarning, match="b.gltf"):
+        load_folder(good, 16)
+    assert reads == ["b.gltf"] * 2
+
+
+def test_what_is_not_the_fault_of_a_file_is_tried_again(good, reads, tmp_path):
+    (good / "a.npy").symlink_to("b.npy")
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"a\.npy: No such file"):
+            load_folder(good, 16)
+    assert reads.count("a.npy") == 2
+    assert len(reads) == 15
+    assert list((tmp_path / "cache").glob("*/broken.csv"))
+    np.save(good / "b.npy", made.sphere(20))
+    assert len(load_folder(good, 16)) == 15
+    assert not list((tmp_path / "cache").glob("*/broken.csv"))
+    assert sorted(reads[15:]) == ["a.npy", "b.npy"]
+
+
+def test_folders_that_nobody_uses_are_forgotten(good, tmp_path):
     load_folder(good, 16)
-    assert len(reads) == 26
+    load_folder(good, 16, up="y")
+    first, second = sorted((tmp_path / "cache").iterdir())
+    (second / "mine.txt").write_text("not written by this library")
+    (tmp_path / "cache" / "folder-of-mine").mkdir()
+    for path in (first, second, tmp_path / "cache" / "folder-of-mine"):
+        os.utime(path, (1, 1))
+    load_folder(good / "chair", 16)
+    assert not first.exists()
+    assert [p.name for p in second.iterdir()] == ["mine.txt"]
+    assert (tmp_path / "cache" / "folder-of-mine").exists()
+
+
+def test_use_keeps_a_folder(good, reads, tmp_path):
+    load_folder(good, 16)
+    (place,) = (tmp_path / "cache").iterdir()
+    os.utime(place, (1, 1))
+    load_folder(good, 16)
+    load_folder(good / "chair", 16)
+    assert place.exists()
 
 
 def test_an_interrupted_reading_goes_on(good, reads, monkeypatch):
@@ -198,7 +274,7 @@ def test_an_interrupted_reading_goes_on(good, reads, monkeypatch):
 
 def test_a_damaged_cache_is_read_again(good, reads, tmp_path):
     first = load_folder(good, 16).hash
-    for name in ("points.npy", "shapes.npz"):
+    for name in ("points-*.npy", "table.npz"):
         (path,) = (tmp_path / "cache").glob(f"*/{name}")
         path.write_bytes(path.read_bytes()[:50])
         assert load_folder(good, 16).hash == first
@@ -246,55 +322,16 @@ def test_what_another_process_has_read_is_not_read_again(good, reads, monkeypatc
     assert 13 < len(reads) <= 13 + 4
 
 
-@pytest.mark.parametrize("stands", [[2], [1], [1, 2], []])
-def test_hints_at_another_axis_up(stands):
-    rng = np.random.default_rng(0)
-    low = -rng.random((40, 3)) - 0.1
-    for part, axis in enumerate(stands):
-        low[part :: len(stands), axis] = 0
-    found = hints(np.stack((low, np.ones((40, 3))), 1), [".obj"] * 40, "z")
-    expected = {(1,): r"100% of the shapes stand on y = 0: try up = y", (1, 2): "may not all have the same axis up"}
-    if tuple(stands) in expected:
-        assert len(found) == 1
-        assert re.search(expected[tuple(stands)], found[0])
-    else:
-        assert not found
-
-
-def test_hints_at_units_and_gltf():
-    boxes = np.stack((np.full((40, 3), -1.0), np.full((40, 3), 1.0)), 1)
-    assert not hints(boxes, [".glb"] * 40, "y")
-    assert "40 of 40 files are glTF" in hints(boxes, [".glb"] * 40, "z")[0]
-    boxes[::2] *= 1000
-    (hint,) = hints(boxes, [".obj"] * 40, "z")
-    assert "units may differ" in hint
-    assert not hints(boxes[:4], [".obj"] * 4, "z")  # too few to tell
-
-
-def test_the_folder_warns_of_hints(tmp_path):
-    for i in range(12):
-        points = made.sphere(50) + [0, 2, 0]
-        points[:, 1] -= points[:, 1].min()
-        (tmp_path / "set").mkdir(exist_ok=True)
-        np.save(tmp_path / "set" / f"{i}.npy", points)
-    with pytest.warns(UserWarning, match="stand on y = 0: try up = y"):
-        load_folder(tmp_path / "set", 16)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        load_folder(tmp_path / "set", 16, up="y")
-
-
-def test_bars(capsys, monkeypatch):
-    with reading_bar() as tell:
-        tell(1, 2)
+def test_the_reading_shows_how_far_it_is(good, capsys, monkeypatch):
+    load_folder(good, 16)
     assert capsys.readouterr().err == ""  # over at once
-    monkeypatch.setattr("contrast3d.data.reading_bar._FIRST_LINE_S", 0)
-    with reading_bar() as tell:
-        tell(1, 4)
-    assert re.match(r"reading shapes: 1 of 4, \d+ s left\n", capsys.readouterr().err)
+    monkeypatch.setattr("contrast3d.tally.LINE_SECONDS", 0)
+    load_folder(good, 17, quiet=True)
+    assert capsys.readouterr().err == ""
+    load_folder(good, 18)
+    assert re.match(r"1 of 13 files read\n2 of 13 files read  \d+/s  0:00 left\n", capsys.readouterr().err)
     monkeypatch.setenv("RANK", "1")
-    with reading_bar() as tell:
-        tell(1, 4)
+    load_folder(good, 19)
     assert capsys.readouterr().err == ""
 
 

@@ -11,7 +11,7 @@ from toy_index import header, on_disk, shard, unit
 
 from contrast3d.errors import ConfigError, DataError, MissingDataError
 from contrast3d.index.shards import Entry, Shard, complete_shards
-from contrast3d.index.store import IndexDir
+from contrast3d.index.store import IndexDir, Skipped
 from contrast3d.index.vectors import Index
 
 
@@ -156,9 +156,15 @@ def test_pickled_arrays_are_refused(folder):
 def test_skipped(tmp_path):
     store = IndexDir(tmp_path)
     assert store.skipped() == {}
-    reasons = {"a,b.stl": 'says "no"', "ü\n.obj": "cut short", "\udcff": "bytes"}
-    store.write_skipped(reasons)
-    assert store.skipped() == reasons
+    skipped = {"a,b.stl": Skipped('says "no"', 7, 8), "ü\n.obj": Skipped("cut short"), "\udcff": Skipped("bytes")}
+    store.write_skipped(skipped)
+    assert store.skipped() == skipped
+    assert skipped["a,b.stl"].covers(Entry("a,b.stl", 7, 8))
+    assert not skipped["a,b.stl"].covers(Entry("a,b.stl", 7, 9))
+    assert not skipped["\udcff"].covers(Entry("\udcff"))  # the file is not to blame
+    assert not skipped["a,b.stl"]._replace(reader=0).covers(Entry("a,b.stl", 7, 8))  # by a former reader
+    (tmp_path / "skipped.csv").write_text("name,reason\na.stl,of a former version\n")
+    assert not store.skipped()["a.stl"].covers(Entry("a.stl", 7, 8))
     store.write_skipped({})
     assert not (tmp_path / "skipped.csv").exists()
 

@@ -98,13 +98,29 @@ def test_a_changed_file_is_embedded_anew(here):
 def test_a_mended_file_leaves_the_list_of_the_skipped(here):
     embed_paths("run", ["files"], "index", quiet=True)
     Path("files/worse.stl").write_text("no mesh either")
-    os.remove("files/broken.stl")
     embed_paths("run", ["files/worse.stl"], "index", quiet=True)
     assert len(rows_of("index/skipped.csv")) == 2  # the first is not asked about again
     os.remove("files/worse.stl")
     shutil.copy("files/cloud0.xyz", "files/worse.xyz")
     embed_paths("run", ["files"], "index", quiet=True)
+    assert [Path(row["name"]).name for row in rows_of("index/skipped.csv")] == ["broken.stl"]
     assert open_index("index").search("worse", k=1)[0].name == "files/cloud0.xyz"
+
+
+def test_a_broken_file_is_not_read_again_until_it_changes(here, monkeypatch):
+    os.symlink("gone.stl", "files/link.stl")
+    first = embed_paths("run", ["files"], "index", quiet=True)
+    assert (first.still, len(first.skipped)) == (0, 2)
+    real, read = data_folder.read_shape, []
+    monkeypatch.setattr(data_folder, "read_shape", lambda path, *a, **o: read.append(path.name) or real(path, *a, **o))
+    again = embed_paths("run", ["files"], "index", quiet=True)
+    assert read == ["link.stl"]  # which is not its own fault
+    assert (again.known, again.still, list(again.skipped)) == (9, 1, [str(here / "files/link.stl")])
+    assert len(rows_of("index/skipped.csv")) == 2
+    Path("files/broken.stl").write_text("no mesh either")
+    shutil.copy("files/cloud0.xyz", "files/gone.stl")
+    assert embed_paths("run", ["files"], "index", quiet=True).still == 0
+    assert sorted(read[1:]) == ["broken.stl", "gone.stl", "link.stl"]
 
 
 def test_sets_array_files_and_single_clouds(here):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -46,3 +48,10 @@ def test_strips(tmp_path, suffix):
     path = write_strip(tmp_path / "deep" / f"strip.{suffix}", list(clouds), [("query", "a/b.stl")] * 8)
     assert path.stat().st_size > 1000
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_names_are_no_formulas_and_no_warnings(tmp_path):
+    clouds = list(np.random.default_rng(0).normal(size=(2, 64, 3)).astype(np.float32))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_strip(tmp_path / "strip.png", clouds, [("query", r"$\broken{$.stl"), ("1", "部品 7.glb")])

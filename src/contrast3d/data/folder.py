@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
@@ -14,12 +15,12 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from contrast3d.data.folder_cache import Gathered, gather
+from contrast3d.data.folder_cache import Gathered, Options, gather
 from contrast3d.data.folder_hints import hints
-from contrast3d.data.reading_bar import reading_bar
 from contrast3d.data.shape_files import SUFFIXES, Up, check_options, read_shape, shown
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.errors import ConfigError, DataError, MissingDataError
+from contrast3d.tally import Tally
 
 __all__ = ["Found", "broken_files", "find_files", "load_folder", "look_through", "read_shape"]
 
@@ -70,26 +71,30 @@ def look_through(paths: Sequence[Path]) -> Found:
 def load_folder(
     path: str | Path, num_points: int, *, up: Up = "z", labels_from: LabelsFrom = "none", workers: int | None = None,
     on_progress: Callable[[int, int], None] | None = None, broken_list: str | Path | None = None,
+    quiet: bool = False,
 ) -> ShapeSet:
     """Every mesh and cloud of points below a folder, as `read_shape` reads it; names are the paths below the folder.
 
     up: the axis of the files that points up; all of them are turned to z.
     labels_from: "folders" makes classes of the folders directly below `path`; files beside them have no label.
     workers: threads; the points do not depend on it.
-    on_progress: called as on_progress(files done, files) in place of the progress bar.
+    on_progress: called as on_progress(files done, files) in place of the progress bar; quiet: neither.
     broken_list: where the table (.csv) of the files that cannot be used goes; beside the cache where not said.
 
-    What is read is kept in the cache: the next time it is mapped from there, and an interrupted reading goes on. The
-    files that cannot be used are left out, counted in a warning, and listed with their reasons in the table; a
-    DataError where none can be used.
+    What is read is kept in the cache: the next time it is mapped from there, only files that are new or have changed
+    are read, and an interrupted reading goes on. The files that cannot be used are left out, counted in a warning, and
+    listed with their reasons in the table; a DataError where none can be used.
     """
-    root, found, gathered = _gathered(path, num_points, up, labels_from, workers, on_progress)
+    root, found, gathered = _gathered(path, num_points, up, labels_from, workers, on_progress, quiet)
     files = found.files
     if unread := [f"{found.ignored[suffix]} {suffix}" for suffix in _UNREAD if found.ignored[suffix]]:
         warnings.warn(f"{shown(root)}: not read: {', '.join(unread)}; convert them to one of {', '.join(SUFFIXES)}",
                       stacklevel=2)
     if gathered.broken:
         _tell_broken(root, files, gathered, broken_list)
+    elif gathered.place:
+        with contextlib.suppress(OSError):  # the list of a former time
+            (gathered.place / "broken.csv").unlink()
     usable = [files[i] for i in gathered.kept]
     for hint in hints(gathered.boxes, [f.suffix.lower() for f in usable], up):
         warnings.warn(f"{shown(root)}: {hint}", stacklevel=2)
@@ -104,13 +109,13 @@ def load_folder(
 def broken_files(path: str | Path, num_points: int = 1024) -> list[str]:
     """One line for each file below a folder that cannot be used; empty when all can."""
     try:
-        _, found, gathered = _gathered(path, num_points, "z", "none", None, None)
+        _, found, gathered = _gathered(path, num_points, "z", "none", None, None, False)
     except DataError as error:
         return [str(error)]
     return [f"{shown(found.files[i])}: {reason}" for i, reason in gathered.broken]
 
 
-def _gathered(path, num_points, up, labels_from, workers, on_progress) -> tuple[Path, Found, Gathered]:
+def _gathered(path, num_points, up, labels_from, workers, on_progress, quiet) -> tuple[Path, Found, Gathered]:
     check_options(num_points, up)
     if labels_from not in ("none", "folders"):
         raise ConfigError(f"labels_from = {labels_from!r}; expected none or folders")
@@ -121,8 +126,9 @@ def _gathered(path, num_points, up, labels_from, workers, on_progress) -> tuple[
         raise DataError(shown(path), "a file", "a folder of meshes or clouds of points, or an .npz, .npy or .h5",
                         "the folder that it lies in")
     found = look_through([root])
-    with reading_bar(on_progress) as tell:
-        return root, found, gather(found.files, num_points, up, 0, workers, tell)
+    with Tally(len(found.files), "files read", quiet or on_progress is not None) as tally:
+        tell = on_progress or (lambda done, total: tally.update(done))
+        return root, found, gather(root, found.files, Options(num_points, up, 0), workers, tell)
 
 
 def _labels(relative: Sequence[Path], root: Path) -> tuple[torch.Tensor, tuple[str, ...]]:

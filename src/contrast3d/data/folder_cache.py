@@ -1,33 +1,34 @@
-"""The shapes of many files as one memory-mapped array on disk, read in parallel and chunk by chunk.
+"""The shapes of many files as one memory-mapped array on disk; only what is new or has changed is read.
 
-A finished chunk stays when the reading is interrupted, and the next call goes on behind it. Several processes that
-read the same folder, those of torchrun say, begin at different chunks and share what they have read.
+Files are read in parallel and chunk by chunk: a finished chunk stays when the reading is interrupted, and the next call
+goes on behind it. Several processes that read the same folder, those of torchrun say, begin at different chunks and
+share what they have read.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import json
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
-from contrast3d.data import cache
+from contrast3d.data.file_stamps import Stamps
+from contrast3d.data.folder_store import FolderStore, Part, VanishedError, digest, points_of, prune
 from contrast3d.data.shape_files import Measured, measure_shape, shown
-from contrast3d.errors import DataError
+from contrast3d.errors import DataError, UnreadableError
 
 CHUNK = 256  # files: what a kill may cost, and what is in memory at a time
 _MOST_WORKERS = 16
+_ATTEMPTS = 10  # as often another process may finish, and tidy up, while this one still reads
 
-Part = dict[str, np.ndarray]
+Tell = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -46,176 +47,193 @@ class Gathered:
     place: Path | None
 
 
+class Options(NamedTuple):
+    """Of `measure_shape`."""
+
+    num_points: int
+    up: str
+    seed: int
+
+
+class Source(NamedTuple):
+    """A part that is known, and the file that its points must be fetched from, None where they are at hand."""
+
+    part: Part
+    path: Path | None = None
+
+
 def gather(
-    files: Sequence[Path], num_points: int, up: str, seed: int, workers: int | None, tell: Callable[[int, int], None]
+    root: Path, files: Sequence[Path], options: Options, workers: int | None, tell: Tell
 ) -> Gathered:
-    """`measure_shape` of every file, from the cache as far as it holds them; tell(done, all) while it reads.
+    """`measure_shape` of every file below `root`, from the cache as far as it holds them; tell(done, all) meanwhile.
 
     Threads read: text is parsed, and surfaces sampled, by code that releases the GIL. The points are the same
-    whatever their number.
+    whatever their number. What stands in the way of a file but is not its fault is not remembered.
     """
-    place = _place(files, num_points, up, seed)
-    if (known := _finished(place)) is not None:
-        return known
-    held: dict[int, Part] = {}  # chunks that could not be written
-    for _ in range(3):  # another process may finish, and tidy up, while this one still reads
-        with ThreadPoolExecutor(workers or min(_MOST_WORKERS, _processors())) as pool:
-            try:
-                _read_missing(files, (num_points, up, seed), place, held, pool, tell)
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
-        known = _finished(place) or _joined(place, _chunks(files), held)
-        if known is not None:
-            return known
-    raise DataError(shown(place), "chunks that vanish while they are read", "a cache left alone", "the same again")
+    store, keys = FolderStore(os.path.realpath(root), *options), _keys(root, files)
+    reading = _Reading(files, keys, options, store, workers or min(_MOST_WORKERS, _processors()), tell)
+    for _ in range(_ATTEMPTS):
+        stamp = store.stamp()
+        sources = _sources(store, reading.held)
+        where = {key: (i, j) for i, source in enumerate(sources) for j, key in enumerate(source.part.keys.tolist())}
+        missing = [i for i, key in enumerate(keys) if key not in where and key not in reading.refused]
+        if missing:
+            reading.read(missing, stamp)
+        elif (gathered := _joined(store, keys, sources, where, reading)) is not None:
+            prune()
+            return gathered
+    raise DataError(shown(store.path), "files that vanish while they are read", "a cache left alone", "the same again")
 
 
-def _place(files: Sequence[Path], num_points: int, up: str, seed: int) -> Path:
-    beside = {b for f in files if f.suffix.lower() == ".gltf" for b in f.parent.glob("*.bin")}  # its buffers
-    shut = [shown(f) for f in files if not os.access(f, os.R_OK)]  # neither shows in a file's time: what may be read,
-    laspy = importlib.util.find_spec("laspy") is not None  # and what can be
-    key = {"files": cache.fingerprint([*files, *sorted(beside)]), "num_points": num_points, "up": up, "seed": seed,
-           "chunk": CHUNK, "version": cache.VERSION, "shut": shut, "laspy": laspy}
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    return cache.cache_folder() / f"folder-{digest}"
+def _keys(root: Path, files: Sequence[Path]) -> list[str]:
+    """What a file's shape is found by: a digest of its path below the root, its size and its time of change."""
+    stamps = Stamps()
+    return [digest((os.fspath(file.relative_to(root)), *map(str, stamps(file)))) for file in files]
 
 
-def _part(place: Path, number: int) -> Path:
-    return place / f"part-{number:06d}.npz"
-
-
-def _chunks(files: Sequence[Path]) -> int:
-    return -(-len(files) // CHUNK)
+def _sources(store: FolderStore, held: list[Part]) -> list[Source]:
+    """All that has been read, the table of a former call first."""
+    table = store.table()
+    parts = [Source(part, path) for path, part in store.parts().items()]
+    return [*([Source(table)] if table else []), *parts, *map(Source, held)]
 
 
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _read_missing(
-    files: Sequence[Path], options: tuple, place: Path, held: dict[int, Part], pool: ThreadPoolExecutor,
-    tell: Callable[[int, int], None],
-) -> None:
-    """Read every chunk that is neither in the cache nor held. Each process of torchrun begins at another."""
-    count, rank, world = _chunks(files), int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    first, done = rank * count // max(world, 1), 0
-    for number in ((first + i) % count for i in range(count)):
-        chunk = range(number * CHUNK, min((number + 1) * CHUNK, len(files)))
-        if number not in held and not _part(place, number).exists():
-            if (place / "shapes.npz").exists():
-                return
-            part = _read(files, chunk, options, pool, lambda n, before=done: tell(before + n, len(files)))
+class _Reading:
+    """Reads files into parts. held: those that could not be written. refused: key -> why the file could not be read,
+    through no fault of its own."""
+
+    def __init__(
+        self, files: Sequence[Path], keys: list[str], options: Options, store: FolderStore, workers: int, tell: Tell
+    ):
+        self.files, self.keys, self.options, self.store, self.workers, self.tell = (
+            files, keys, options, store, workers, tell)
+        self.held: list[Part] = []
+        self.refused: dict[str, str] = {}
+
+    def read(self, missing: list[int], stamp: object) -> None:
+        """Read the files at these positions, each process of torchrun beginning at another chunk.
+
+        stamp: of the table that the files are missing from; this ends early when another process has written a new one.
+        """
+        chunks = [list(chunk) for _, chunk in groupby(missing, lambda position: position // CHUNK)]
+        rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        first, done = rank * len(chunks) // max(world, 1), len(self.files) - len(missing)
+        with ThreadPoolExecutor(self.workers) as pool:
             try:
-                cache.write_arrays(_part(place, number), part)
-            except OSError as error:
-                if not held:
-                    _warn_unwritable(place, error)
-                held[number] = part
-        done += len(chunk)
-        tell(done, len(files))
+                for chunk in chunks[first:] + chunks[:first]:
+                    path = self.store.part_path([self.keys[i] for i in chunk])
+                    if not path.exists():
+                        if self.store.stamp() != stamp:
+                            return
+                        self._keep(path, self._part(chunk, pool, done))
+                    done += len(chunk)
+                    self.tell(done, len(self.files))
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
 
+    def _part(self, chunk: list[int], pool: ThreadPoolExecutor, done: int) -> Part:
+        keys, shapes, good, reasons = [], [], [], []
+        for i, (position, result) in enumerate(zip(chunk, pool.map(self._attempt, chunk)), 1):
+            if isinstance(result, UnreadableError):
+                self.refused[self.keys[position]] = _reason(result)
+            else:
+                keys.append(self.keys[position])
+                good.append(isinstance(result, Measured))
+                (shapes if good[-1] else reasons).append(result)
+            self.tell(done + i, len(self.files))
+        return Part(
+            np.array(keys, str), np.array(good, bool), np.array([_reason(r) for r in reasons], str),
+            np.array([s.box for s in shapes], np.float64).reshape(-1, 2, 3),
+            np.array([s.points for s in shapes], np.float32).reshape(-1, self.options.num_points, 3),
+        )
 
-def _read(files: Sequence[Path], chunk: range, options: tuple, pool: ThreadPoolExecutor, tell) -> Part:
-    num_points, up, seed = options
-
-    def attempt(position: int) -> Measured | DataError:
+    def _attempt(self, position: int) -> Measured | DataError:
+        num_points, up, seed = self.options
         try:
-            return measure_shape(files[position], num_points, up=up, seed=seed)
+            return measure_shape(self.files[position], num_points, up=up, seed=seed)
         except DataError as error:
             return error
 
-    shapes, kept, broken, reasons = [], [], [], []
-    for i, (position, result) in enumerate(zip(chunk, pool.map(attempt, chunk)), 1):
-        if isinstance(result, DataError):
-            broken.append(position)
-            reasons.append(str(result).removeprefix(f"{result.where}: "))
-        else:
-            shapes.append(result)
-            kept.append(position)
-        tell(i)
-    return {
-        "points": np.array([s.points for s in shapes], np.float32).reshape(-1, num_points, 3),
-        "boxes": np.array([s.box for s in shapes], np.float64).reshape(-1, 2, 3),
-        "kept": np.array(kept, np.int64), "broken": np.array(broken, np.int64), "reasons": np.array(reasons, str),
-    }
-
-
-def _joined(place: Path, count: int, held: dict[int, Part]) -> Gathered | None:
-    """One array of all chunks, on disk unless the disk refuses; None where a chunk cannot be read back."""
-    details = [_load(place, i, held, ("boxes", "kept", "broken", "reasons")) for i in range(count)]
-    if any(part is None for part in details):
-        return None
-    arrays = {key: np.concatenate([part[key] for part in details]) for key in details[0]}
-    chunks = (_load(place, i, held, ("points",)) for i in range(count))
-    if not held and len(arrays["kept"]):
+    def _keep(self, path: Path, part: Part) -> None:
+        if len(part.keys) == 0:
+            return
         try:
-            _write_points(place, len(arrays["kept"]), chunks)
-            cache.write_arrays(place / "shapes.npz", arrays)
-            for path in place.glob("part-*.npz"):
-                path.unlink(missing_ok=True)
-            return _finished(place)
-        except LookupError:  # a chunk vanished between the two readings
-            return None
+            self.store.write_part(path, part)
         except OSError as error:
-            _warn_unwritable(place, error)
-    points = [_load(place, i, held, ("points",)) for i in range(count)]
-    if any(part is None for part in points):
-        return None
-    return _gathered(np.concatenate([part["points"] for part in points]), arrays, None if held else place)
+            if not self.held:
+                _warn_unwritable(self.store, error)
+            self.held.append(part)
 
 
-def _warn_unwritable(place: Path, error: OSError) -> None:
-    found = f"cannot be written ({error.strerror}); the shapes are kept in memory, and read again next time"
-    warnings.warn(f"{shown(place)}: {found}. Set CONTRAST3D_CACHE", stacklevel=5)
+def _reason(error: DataError) -> str:
+    return str(error).removeprefix(f"{error.where}: ")
 
 
-def _write_points(place: Path, count: int, chunks: Iterator[Part | None]) -> None:
-    """points.npy, written through: a full disk is an error here, where it would kill a process that maps it."""
-    with tempfile.NamedTemporaryFile(dir=place, suffix=".tmp", delete=False) as file:
+def _joined(
+    store: FolderStore, keys: list[str], sources: list[Source], where: dict[str, tuple[int, int]], reading: _Reading
+) -> Gathered | None:
+    """All files in order, written as the new table where it is not the old one; None where a part has vanished."""
+    found = [where[key] for key in keys if key in where]
+    good = np.array([sources[i].part.good[j] for i, j in found], bool)
+    picks = [(i, int(sources[i].part.rows[j])) for i, j in found]
+    shapes = [pick for pick, is_good in zip(picks, good) if is_good]
+    table = Part(
+        np.array([key for key in keys if key in where], str), good,
+        np.array([sources[i].part.reasons[row] for (i, row), is_good in zip(picks, good) if not is_good], str),
+        np.array([sources[i].part.boxes[row] for i, row in shapes], np.float64).reshape(-1, 2, 3),
+    )
+    num_points, place = reading.options.num_points, store.path
+    try:
+        if reading.held:
+            return _gathered(_in_memory(sources, shapes, num_points), table, keys, reading.refused, None)
         try:
-            for i, part in enumerate(chunks):
-                if part is None:
-                    raise LookupError(i)
-                if i == 0:
-                    header = {"descr": "<f4", "fortran_order": False, "shape": (count, *part["points"].shape[1:])}
-                    np.lib.format.write_array_header_1_0(file, header)
-                file.write(part["points"].tobytes())
-            file.close()
-            os.replace(file.name, place / "points.npy")
-        except BaseException:
-            os.unlink(file.name)
-            raise
-
-
-def _load(place: Path, number: int, held: dict[int, Part], keys: tuple[str, ...]) -> Part | None:
-    """Some arrays of a chunk; None, and it is removed, where it is damaged."""
-    if number in held:
-        return held[number]
-    try:
-        with np.load(_part(place, number), allow_pickle=False) as file:
-            return {key: file[key] for key in keys}
-    except Exception:  # absent or damaged in any way: the files are what counts
-        _part(place, number).unlink(missing_ok=True)
+            used = [source.path for source in sources if source.path]
+            if used or not sources or not np.array_equal(sources[0].part.keys, table.keys):
+                store.write(table, _pieces(sources, shapes), num_points, used)
+            written = store.table()
+            if written is None or not np.array_equal(written.keys, table.keys):
+                return None  # another process has seen other files
+            points = written.points
+        except OSError as error:
+            _warn_unwritable(store, error)
+            points = _in_memory(sources, shapes, num_points)
+    except VanishedError:
         return None
+    return _gathered(points, table, keys, reading.refused, place)
 
 
-def _finished(place: Path) -> Gathered | None:
-    """The whole array, when the cache has it; a damaged one is removed."""
-    if not (place / "shapes.npz").exists():
-        return None
-    try:
-        with np.load(place / "shapes.npz", allow_pickle=False) as file:
-            arrays = {key: file[key] for key in ("boxes", "kept", "broken", "reasons")}
-        points = np.load(place / "points.npy", mmap_mode="c", allow_pickle=False)  # writing to it changes no file
-        if len(points) != len(arrays["kept"]):
-            raise ValueError("another number of shapes")
-    except Exception:
-        shutil.rmtree(place, ignore_errors=True)
-        return None
-    return _gathered(points, arrays, place)
+def _gathered(
+    points: np.ndarray, table: Part, keys: list[str], refused: dict[str, str], place: Path | None
+) -> Gathered:
+    position = {key: i for i, key in enumerate(keys)}
+    positions = np.array([position[key] for key in table.keys.tolist()], np.int64)
+    broken = list(zip(positions[~table.good].tolist(), table.reasons.tolist()))
+    broken += [(position[key], reason) for key, reason in refused.items()]
+    return Gathered(points, positions[table.good], table.boxes, sorted(broken), place)
 
 
-def _gathered(points: np.ndarray, arrays: Part, place: Path | None) -> Gathered:
-    broken = list(zip(arrays["broken"].tolist(), arrays["reasons"].tolist()))
-    return Gathered(points, arrays["kept"], arrays["boxes"], broken, place)
+def _pieces(sources: list[Source], shapes: list[tuple[int, int]]) -> Iterator[Float[np.ndarray, "_ n 3"]]:
+    """The points of shapes (source, row), some at a time."""
+    held: tuple[int | None, np.ndarray | None] = None, None  # the part opened last: runs of the table lie between
+    for i, run in groupby(shapes, lambda shape: shape[0]):
+        points = sources[i].part.points
+        if points is None and held[0] != i:
+            held = i, points_of(sources[i].path)
+        points = held[1] if points is None else points
+        rows = [row for _, row in run]
+        for start in range(0, len(rows), CHUNK):
+            yield points[rows[start : start + CHUNK]]
+
+
+def _in_memory(sources: list[Source], shapes: list[tuple[int, int]], num_points: int) -> np.ndarray:
+    return np.concatenate([np.empty((0, num_points, 3), np.float32), *_pieces(sources, shapes)])
+
+
+def _warn_unwritable(store: FolderStore, error: OSError) -> None:
+    found = f"cannot be written ({error.strerror}); the shapes are kept in memory, and read again next time"
+    warnings.warn(f"{shown(store.path)}: {found}. Set CONTRAST3D_CACHE", stacklevel=5)

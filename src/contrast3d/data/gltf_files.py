@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from contrast3d.data.mesh_files import Geometry
-from contrast3d.errors import DataError
+from contrast3d.errors import DataError, UnreadableError
 
 MOST_TRIANGLES = 2**24  # of all nodes together: they may show one mesh any number of times
 _MOST_JSON = 2**26
@@ -179,7 +179,7 @@ class Document:
         if "://" in uri or not target.is_relative_to(folder):
             raise self.wrong(f"a buffer at {uri[:60]!a}", "buffers in the folder of the file")
         if not target.is_file():
-            raise self.wrong(f"no buffer {uri[:60]!a} beside it", "that file", "copy it there")
+            raise UnreadableError(self.where, f"no buffer {uri[:60]!a} beside it", "that file", "copy it there")
         if target.stat().st_size > _MOST_BUFFER:
             raise self.wrong(f"a buffer of {target.stat().st_size} bytes", f"at most {_MOST_BUFFER}")
         if target not in self.files:

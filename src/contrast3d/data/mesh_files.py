@@ -101,7 +101,8 @@ def read_stl(data: bytes, where: str) -> Geometry:
 
 def _stl_binary(data: bytes, declared: int, where: str) -> np.ndarray:
     if declared == 0 or 84 + 50 * declared > len(data):
-        found = f"{len(data)} bytes that start with {data[:16]!r}"
+        start = f" that start with {data[:16]!r}" if data[:16].isascii() and data[:16].strip(b"\0 ") else ""
+        found = f"{len(data)} bytes{start}"
         expected = f"{84 + 50 * declared} bytes for {declared} triangles" if len(data) >= 84 else "an STL mesh"
         raise DataError(where, found, expected if declared else "an STL mesh with triangles")
     record = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])

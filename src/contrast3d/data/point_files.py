@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from contrast3d.data.arrays import check_header
 from contrast3d.data.text_clouds import parse_table
-from contrast3d.errors import DataError
+from contrast3d.errors import DataError, UnreadableError
 
 MOST_POINTS = 2**26
 RESTORE = "restore this file from its source"
@@ -86,7 +86,7 @@ def read_las(path: Path, where: str) -> Float[np.ndarray, "n 3"]:
         import laspy
     except ImportError:
         fix = "pip install 'contrast3d[las]'"
-        raise DataError(where, "a LAS file, but laspy is not installed", "laspy", fix) from None
+        raise UnreadableError(where, "a LAS file, but laspy is not installed", "laspy", fix) from None
     with laspy.open(path) as reader:
         count, size = reader.header.point_count, path.stat().st_size
         # A byte of a .laz holds at most a few points; an uncompressed file holds what it declares.

@@ -1,7 +1,7 @@
 """One file of a shape -> points: meshes are sampled by area, clouds of points drawn from. No materials, no pickles.
 
-Every way in which a file can be wrong is one DataError. Sizes that a file declares are compared with what is there
-before anything is allocated.
+Every way in which a file can be wrong is one DataError, an UnreadableError where the file is not to blame. Sizes that
+a file declares are compared with what is there before anything is allocated.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from contrast3d.data.off_meshes import read_off
 from contrast3d.data.pcd_files import read_pcd
 from contrast3d.data.ply_files import read_ply
 from contrast3d.data.point_files import MOST_POINTS, read_las, read_npy, read_npz, read_text
-from contrast3d.errors import ConfigError, DataError
+from contrast3d.errors import ConfigError, DataError, UnreadableError
 
 Up = Literal["x", "y", "z"]
 MESHES = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
@@ -89,10 +89,15 @@ def read_geometry(path: str | Path) -> Geometry:
         _check_file(path, where)
         with np.errstate(invalid="ignore"):  # NaN of any kind is looked for below
             geometry = _read(path, where)
+    except UnreadableError:
+        raise
     except DataError as error:
         raise DataError(where, *_true_nature(path, error)) from None
-    except OSError as error:
-        raise DataError(where, error.strerror or "cannot be read", "a readable file") from None
+    except MemoryError:
+        raise UnreadableError(where, "too little memory to read it", "a smaller file, or a larger machine") from None
+    except OSError as error:  # numpy raises some without a number, about what is in a file
+        kind = DataError if error.errno is None else UnreadableError
+        raise kind(where, error.strerror or "cannot be read", "a readable file") from None
     except Exception as error:  # whatever the decoder says, it is the file that is wrong
         found = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
         raise DataError(where, *_true_nature(path, DataError(where, found, f"a whole {path.suffix} file"))) from None

@@ -14,6 +14,8 @@ from torch import Tensor
 from contrast3d.errors import DataError
 from contrast3d.types import Clouds
 
+_BLOCK = 1024  # shapes looked at in one step
+
 
 @dataclass(frozen=True)
 class ShapeSet:
@@ -50,7 +52,8 @@ class ShapeSet:
             raise DataError(self.title, f"points of shape {tuple(self.points.shape)}", "(shapes, points, 3)")
         if len(self.points) == 0:
             raise DataError(self.title, "no shapes", "at least one")
-        finite = torch.isfinite(self.points).flatten(1).all(1)
+        # some at a time: the points may be mapped from a file that is larger than memory
+        finite = torch.cat([torch.isfinite(some).flatten(1).all(1) for some in self.points.split(_BLOCK)])
         if not finite.all():
             bad = [self.name(i) for i in (~finite).nonzero().flatten()[:5].tolist()]
             raise DataError(
@@ -99,7 +102,7 @@ class ShapeSet:
     @cached_property
     def hash(self) -> str:
         """Twelve hex digits over points, labels and names: the `data_hash` of results."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.points.numpy()).tobytes())
+        digest = hashlib.sha256(np.ascontiguousarray(self.points.numpy()))
         if self.labels is not None:
             digest.update(self.labels.numpy().tobytes())
         digest.update("\n".join((*self.classes, *self.names)).encode())

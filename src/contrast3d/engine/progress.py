@@ -10,9 +10,7 @@ from pathlib import Path
 
 from contrast3d.engine.schedule import Plan
 from contrast3d.errors import ConfigError
-
-BAR_SECONDS = 0.5
-LINE_SECONDS = 10.0
+from contrast3d.tally import BAR_SECONDS, LINE_SECONDS, clock
 
 
 class Progress:
@@ -80,10 +78,3 @@ def tensorboard_writer(folder: Path, step: int):
     except ImportError:
         raise ConfigError("tensorboard is not installed. Try: pip install 'contrast3d[log]'") from None
     return SummaryWriter(folder, purge_step=step + 1)
-
-
-def clock(seconds: float) -> str:
-    """m:ss, or h:mm:ss."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
-from contrast3d.errors import DataError
+from contrast3d.errors import DataError, UnreadableError
 from contrast3d.index.shards import KEPT_POINTS, SHARD_ROWS, Entry, Shard
 
 FLUSH_SECONDS = 60.0  # at most so much work is lost by a kill
@@ -30,10 +30,20 @@ class Item:
 
 @dataclass
 class Progress:
-    """How far an embedding has come: shapes written or left out, and why these were."""
+    """How far an embedding has come: shapes written or left out, and why these were.
+
+    again: names of those skipped whose file is not to blame, so that it is worth another try.
+    """
 
     done: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
+    again: set[str] = field(default_factory=set)
+
+    def skip(self, name: str, error: Exception | str) -> None:
+        """Leave out a shape, because of this."""
+        self.skipped[name] = _reason(error)
+        if isinstance(error, OSError | UnreadableError):
+            self.again.add(name)
 
 
 def embed(
@@ -81,8 +91,8 @@ def _batches(
                     break
                 item, future = waiting.popleft()
                 points = future.result()
-                if isinstance(points, str):
-                    progress.skipped[item.entry.name] = points
+                if isinstance(points, Exception):
+                    progress.skip(item.entry.name, points)
                     progress.done += 1
                 else:
                     batch.append((item.entry, points))
@@ -95,14 +105,19 @@ def _batches(
             pool.shutdown(cancel_futures=True)
 
 
-def _attempt(item: Item) -> np.ndarray | str:
+def _attempt(item: Item) -> np.ndarray | DataError | OSError:
     """The points, or why there are none."""
     try:
         return np.ascontiguousarray(item.read(), np.float32)
-    except DataError as error:
-        return str(error)
-    except OSError as error:
-        return error.strerror or str(error)
+    except (DataError, OSError) as error:
+        return error
+
+
+def _reason(error: Exception | str) -> str:
+    """In words; the name of the file stands beside."""
+    if isinstance(error, DataError):
+        return str(error).removeprefix(f"{error.where}: ")
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _encoded(
@@ -119,7 +134,7 @@ def _encoded(
         if good:
             rows.append((entry, vector / length, cloud[:KEPT_POINTS].astype(np.float16)))
         else:
-            progress.skipped[entry.name] = f"{entry.name}: the encoder gives NaN, infinity or zero for it"
+            progress.skip(entry.name, "the encoder gives NaN, infinity or zero for it")
     progress.done += len(batch)
     return rows
 

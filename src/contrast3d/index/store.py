@@ -4,7 +4,7 @@
     vectors-00000.npy     (S, D) float32, each row of length one
     points-00000.npy      (S, 1024, 3) float16, the first points of each shape, for pictures
     entries-00000.jsonl   a line per row: name, size and mtime of its file
-    skipped.csv           name and reason of what could not be embedded
+    skipped.csv           what could not be embedded: name, reason, and size and mtime of the file to blame
     hnsw.faiss, hnsw.json the graph of `--engine hnsw`, where it was asked for; likewise ivf-pq
 
 Shards are whole or absent, and index.json is written after them: a kill at any moment costs at most the shard
@@ -20,11 +20,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
+from contrast3d.data import cache
 from contrast3d.engine.lock import exclusive
 from contrast3d.engine.run_dir import replacing
 from contrast3d.errors import ConfigError, DataError, MissingDataError
-from contrast3d.index.shards import FIX, Shard, complete_shards, read_shard, write_shard
+from contrast3d.index.shards import FIX, Entry, Shard, complete_shards, read_shard, write_shard
 
 FORMAT = 1
 MAKE_ONE = "contrast3d embed RUN PATHS... -o INDEX"
@@ -61,6 +63,22 @@ class Header:
             a, b = getattr(self, field), getattr(other, field)
             if a != b:
                 raise ConfigError(f"{where} was made with {field} = {a!r}, not {b!r}. Try: another folder")
+
+
+class Skipped(NamedTuple):
+    """Why a shape could not be embedded. size, mtime: of its file; zeros where that is not to blame.
+
+    reader: the version of the readers that said so.
+    """
+
+    reason: str
+    size: int = 0
+    mtime: int = 0
+    reader: int = cache.VERSION
+
+    def covers(self, entry: Entry) -> bool:
+        """Whether it would be the same again: the file and the readers are as they were."""
+        return bool(self.mtime) and self[1:] == (entry.size, entry.mtime, cache.VERSION)
 
 
 class IndexDir:
@@ -129,19 +147,19 @@ class IndexDir:
         """A shard, its arrays memory-mapped."""
         return read_shard(self.path, number, width)
 
-    def skipped(self) -> dict[str, str]:
-        """What could not be embedded so far: name -> reason."""
+    def skipped(self) -> dict[str, Skipped]:
+        """What could not be embedded so far, by name."""
         path = self.path / "skipped.csv"
         if not path.exists():
             return {}
         rows = csv.reader(io.StringIO(path.read_text("utf-8", "surrogateescape"), newline=""))
-        return {row[0]: row[1] for row in rows if len(row) == 2 and row != ["name", "reason"]}
+        return {name: Skipped(reason, *map(int, numbers)) for name, reason, *numbers in rows if name != "name"}
 
-    def write_skipped(self, reasons: Mapping[str, str]) -> None:
+    def write_skipped(self, skipped: Mapping[str, Skipped]) -> None:
         """skipped.csv anew; no file where nothing was skipped."""
         path = self.path / "skipped.csv"
-        if reasons:
-            write_csv(path, ("name", "reason"), reasons.items())
+        if skipped:
+            write_csv(path, ("name", *Skipped._fields), ((name, *row) for name, row in skipped.items()))
         else:
             path.unlink(missing_ok=True)
 

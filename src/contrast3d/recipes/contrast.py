@@ -214,17 +214,17 @@ class ContrastRecipe:
             torch.manual_seed(self.seed + 1)
             return method(encoder, **{name: fields[name] for name in taken})
 
-    def shapes(self, split: Literal["train", "test", "all"], data_root: Path) -> ShapeSet:
+    def shapes(self, split: Literal["train", "test", "all"], data_root: Path, quiet: bool = False) -> ShapeSet:
         """The shapes of a split; with `holdout`, parts of the training split; "all" of a set that has no splits.
 
         Of a file, or another set without a training split, four fifths and one; all of it to train on where the
-        labels are too few to part it.
+        labels are too few to part it. quiet: do not show how far the reading of a folder is.
         """
         from contrast3d.downstream.splits import folds
 
         in_one_piece = datasets.is_whole(self.dataset)
         stored = datasets.whole_split(self.dataset) if in_one_piece else "train" if self.holdout else split
-        whole = self._read(self.dataset, stored, data_root)
+        whole = self._read(self.dataset, stored, data_root, quiet)
         if whole.labels is None or not (self.holdout or in_one_piece) or split == "all":
             return whole
         try:
@@ -236,22 +236,22 @@ class ContrastRecipe:
         rows = train if split == "train" else test
         return whole.subset(rows, f"{whole.title} ({'rest' if split == 'train' else 'held-out part'})")
 
-    def pretraining_shapes(self, data_root: Path) -> ShapeSet:
+    def pretraining_shapes(self, data_root: Path, quiet: bool = False) -> ShapeSet:
         """The training shapes, and those of `extra_datasets`, without labels."""
         import torch
 
         from contrast3d.data.shapes import ShapeSet
 
-        own = self.shapes("train", data_root)
-        others = [self._read(name, datasets.widest_split(name), data_root) for name in self.extra_datasets]
+        own = self.shapes("train", data_root, quiet)
+        others = [self._read(name, datasets.widest_split(name), data_root, quiet) for name in self.extra_datasets]
         if not others:
             return own
         sets = [own, *others]
         return ShapeSet(torch.cat([s.points for s in sets]), title=" + ".join(s.title for s in sets))
 
-    def _read(self, dataset: str, split: str, data_root: Path) -> ShapeSet:
+    def _read(self, dataset: str, split: str, data_root: Path, quiet: bool) -> ShapeSet:
         parts = {"categories": self.categories or None, "up": "z" if datasets.is_yours(self.dataset) else self.up}
-        own = {"up": self.up, "labels_from": self.labels_from}
+        own = {"up": self.up, "labels_from": self.labels_from, "quiet": quiet}
         options = {"ShapeNetPart": parts, datasets.FILES: {"up": self.up}, datasets.FOLDER: own}
         return datasets.read(dataset, split, data_root, self.shape_points, options)
 

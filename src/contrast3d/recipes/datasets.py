@@ -96,13 +96,14 @@ def read(
 
 def load(
     path: str | Path, num_points: int | None = None, *, up: Literal["x", "y", "z"] = "z",
-    labels_from: Literal["none", "folders"] = "none", workers: int | None = None,
+    labels_from: Literal["none", "folders"] = "none", workers: int | None = None, quiet: bool = False,
 ) -> ShapeSet:
     """A data set of your own: a folder of meshes and clouds of points, or an .npz, .npy or .h5 file of shapes.
 
     num_points: of each shape; of a folder 1,024 where not said, of a file all that it holds.
     up: the axis that points up in it; all sets of this library stand with z up.
     labels_from: "folders" makes classes of the sub-folders. workers: threads that read a folder.
+    quiet: do not show how far the reading is.
 
     See `contrast3d.data.folder.load_folder` and `contrast3d.data.arrays.load_arrays`.
     """
@@ -114,7 +115,7 @@ def load(
 
     if Path(path).is_dir() or not is_file(str(path)):
         return load_folder(path, 1024 if num_points is None else num_points, up=up, labels_from=labels_from,
-                           workers=workers)
+                           workers=workers, quiet=quiet)
     check_options(2, up)
     if labels_from == "folders":
         raise ConfigError(f"labels_from = folders, but {path} is no folder: a file holds its own labels")

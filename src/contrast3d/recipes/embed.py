@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -13,24 +14,25 @@ from torch import nn
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.engine import distributed
 from contrast3d.engine.interrupt import Interrupt
-from contrast3d.engine.tally import Tally
 from contrast3d.errors import ConfigError, DataError
 from contrast3d.index import embedding
 from contrast3d.index.embedding import Item
 from contrast3d.index.shards import Entry, Shard
-from contrast3d.index.store import Header, IndexDir
+from contrast3d.index.store import Header, IndexDir, Skipped
 from contrast3d.index.vectors import Index
 from contrast3d.recipes.export import points_of
 from contrast3d.recipes.runs import Run, load_run
 from contrast3d.recipes.shape_index import ShapeIndex, encoder_hash, encoding
 from contrast3d.recipes.sources import items_of, set_items
+from contrast3d.tally import Tally
 
 
 @dataclass(frozen=True)
 class Embedded:
     """How `embed_paths` ended: shapes written now, found there already, left out now; in the index altogether.
 
-    signal: what interrupted it, or None.
+    still: how many were left out unread, because they could not be used before and have not changed. signal: what
+    interrupted it, or None.
     """
 
     written: int
@@ -38,6 +40,7 @@ class Embedded:
     skipped: dict[str, str]
     total: int
     seconds: float
+    still: int = 0
     signal: int | None = None
 
     @property
@@ -79,12 +82,12 @@ def embed_paths(
     What the index has under the same name, size and time is not read again. Under torchrun every process calls this
     and takes its share of the shapes. Interrupted (Ctrl-C), it saves what was encoded.
     """
-    if batch_size < 1:
-        raise ConfigError(f"batch_size = {batch_size}; expected at least 1")
     ranks = distributed.setup(device)
     try:
         with ExitStack() as held:
             with distributed.together():
+                if batch_size < 1:
+                    raise ConfigError(f"batch_size = {batch_size}; expected at least 1")
                 run = load_run(run_folder)
                 reader = run.reader().to(ranks.device)
                 header = _header_of(run, reader, up)
@@ -96,40 +99,57 @@ def embed_paths(
                     store.begin(header)
             # only now: rank 0 has taken in what an earlier embed left unlisted
             header = store.header()
-            fresh = _unknown(items, store, header)
+            unknown = _unknown(items, store, header)
+            former = store.skipped()
+            fresh = [i for i in unknown if i.entry.name not in former or not former[i.entry.name].covers(i.entry)]
             first = store.next_number() + ranks.rank
             distributed.maximum(0)  # nobody writes a shard before all have counted those there are
-            return _share(run, reader, store, header, fresh, len(items), first, ranks, batch_size, quiet)
+            done = _share(reader, store, header, fresh, former, first, ranks, batch_size, quiet)
+            return replace(done, known=len(items) - len(unknown), still=len(unknown) - len(fresh))
     finally:
         distributed.cleanup()
 
 
-def _share(run, reader, store, header, fresh, total, first, ranks, batch_size, quiet) -> Embedded:
-    """This process's share of the shapes, and rank 0's page about all of them."""
+def _share(reader, store, header, fresh, former, first, ranks, batch_size, quiet) -> Embedded:
+    """This process's share of the shapes, and rank 0's list of all of them.
+
+    former: what could not be embedded earlier; all of `fresh` is tried now.
+    """
     started = time.perf_counter()
     own = fresh[ranks.rank :: ranks.world]
     sink = _Sink(store, first, ranks.world, header if ranks.world == 1 else None)
-    tally = Tally(len(own), "shapes" if ranks.world == 1 else f"shapes of rank {ranks.rank}", quiet or ranks.rank > 0)
-    with Interrupt() as interrupt, ExitStack() as inside:
+    tally = Tally(len(own), "shapes" if ranks.world == 1 else f"shapes of rank {ranks.rank}", quiet)
+    with Interrupt() as interrupt, ExitStack() as inside, tally:
         progress = embedding.embed(
             own, encoding(reader, inside), sink, batch_size=batch_size,
             stopped=lambda: interrupt.signal is not None,
             on_progress=lambda p: tally.update(p.done, f"{len(p.skipped)} skipped" if p.skipped else ""),
         )
         signal = interrupt.signal
-    parts = distributed.gather({"numbers": sink.numbers, "skipped": progress.skipped, "done": progress.done,
-                                "signal": signal})
+    parts = distributed.gather({"numbers": sink.numbers, "skipped": progress.skipped, "again": progress.again,
+                                "done": progress.done, "signal": signal})
     skipped = {name: why for part in parts for name, why in part["skipped"].items()}
     if ranks.rank == 0:
         header = store.list_shards(store.header(), [n for part in parts for n in part["numbers"]])
-        attempted = {item.entry.name for item in fresh}
-        former = {name: why for name, why in store.skipped().items() if name not in attempted}
-        store.write_skipped({**former, **skipped})
+        again = {name for part in parts for name in part["again"]}
+        store.write_skipped(_listed(former, {item.entry.name: item.entry for item in fresh}, skipped, again))
     signal = next((part["signal"] for part in parts if part["signal"] is not None), None)
     return Embedded(
-        sum(part["done"] for part in parts) - len(skipped), total - len(fresh), skipped, header.count,
-        time.perf_counter() - started, signal,
+        sum(part["done"] for part in parts) - len(skipped), 0, skipped, header.count,
+        time.perf_counter() - started, signal=signal,
     )
+
+
+def _listed(
+    former: dict[str, Skipped], attempted: dict[str, Entry], skipped: dict[str, str], again: set[str]
+) -> dict[str, Skipped]:
+    """The list of what cannot be embedded: what was skipped now, and earlier where its file is still there."""
+    kept = {
+        name: row for name, row in former.items()
+        if name not in attempted and (os.path.lexists(name) or not os.path.isabs(name))
+    }
+    blamed = {name: () if name in again else attempted[name][1:] for name in skipped}
+    return {**kept, **{name: Skipped(reason, *blamed[name]) for name, reason in skipped.items()}}
 
 
 class _Sink:
@@ -170,5 +190,5 @@ def _refuse_losses(progress: embedding.Progress, total: int) -> None:
     """Shapes in memory cannot be broken files: an encoder that fails on one of them is an error."""
     if progress.skipped:
         name, why = next(iter(progress.skipped.items()))
-        raise DataError(name, f"{why.removeprefix(name + ': ')}; {len(progress.skipped)} of {total} shapes so",
+        raise DataError(name, f"{why}; {len(progress.skipped)} of {total} shapes so",
                         "finite features")

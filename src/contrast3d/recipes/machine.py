@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from contrast3d.errors import ConfigError
+from contrast3d.errors import ConfigError, Contrast3dError, FailedElsewhere
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,17 @@ class Machine:
             import torch
 
             torch.set_num_threads(self.threads)
+
+
+@contextmanager
+def told_once() -> Iterator[None]:
+    """A block that fails alike in all processes of torchrun: only the first of them says why."""
+    try:
+        yield
+    except Contrast3dError as error:
+        if is_first_process():
+            raise
+        raise FailedElsewhere("rank 0 says why") from error
 
 
 def is_first_process() -> bool:

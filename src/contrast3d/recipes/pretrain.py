@@ -34,12 +34,12 @@ def pretrain(name: str, recipe: ContrastRecipe, machine: Machine | None = None) 
     try:
         with ExitStack() as held:
             with distributed.together():
-                shapes = recipe.pretraining_shapes(machine.data_root)
+                shapes = recipe.pretraining_shapes(machine.data_root, machine.quiet)
                 loader, method = recipe.make_loader(shapes, ranks), recipe.make_method(len(shapes))
                 Plan(recipe.training(), len(loader))
                 probe = None
                 if ranks.rank == 0:
-                    own = recipe.shapes("train", machine.data_root)
+                    own = recipe.shapes("train", machine.data_root, machine.quiet)
                     probe = held_out_probe(own, recipe.num_points, recipe.probe_every, recipe.epochs)
                 folder = RunDir(machine.out or Path("runs") / name)  # only now: what cannot work leaves none behind
                 held.enter_context(folder.locked())

@@ -84,10 +84,11 @@ class ShapeIndex:
             found = "a folder" if path.is_dir() else "neither a file nor the name of a shape in the index"
             raise MissingDataError(str(query), found, "a mesh, a point cloud or a name")
         from contrast3d.data.folder import read_shape
+        from contrast3d.data.shape_files import shown
 
         header = self.index.header
         points = read_shape(path, header.num_points, up=header.up)
-        return Query(path.name, self._encoded(points, str(path)), points)
+        return Query(shown(path.name), self._encoded(points, str(path)), points)
 
     def groups(self, threshold: float, engine: str = "auto") -> list[Group]:
         """Near-duplicates; see `index.duplicates.groups`."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from contrast3d.data.file_stamps import Stamps
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.errors import ConfigError, DataError, MissingDataError
 from contrast3d.index.embedding import Item
@@ -42,23 +43,23 @@ def _items(path: str, num_points: int, up: str, data_root: Path) -> list[Item]:
         return _array_file(place, num_points, up)
     from contrast3d.data.folder import find_files
 
-    return [file_item(file, num_points, up) for file in find_files([place])]
+    return file_items(find_files([place]), num_points, up)
 
 
-def file_item(path: Path, num_points: int, up: str) -> Item:
-    """One file of one shape."""
+def file_items(paths: Sequence[Path], num_points: int, up: str) -> list[Item]:
+    """Files of one shape each."""
     from contrast3d.data.folder import read_shape
 
-    return Item(file_entry(path), partial(read_shape, path, num_points, up=up))
+    stamps = Stamps()
+    return [Item(file_entry(path, stamps), partial(read_shape, path, num_points, up=up)) for path in paths]
 
 
-def file_entry(path: Path) -> Entry:
-    """Name, size and time of a file; 0 for one that went away meanwhile, which reading it will tell."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return Entry(os.path.abspath(path))
-    return Entry(os.path.abspath(path), stat.st_size, stat.st_mtime_ns)
+def file_entry(path: Path, stamps: Stamps | None = None) -> Entry:
+    """Name, size and time of a file; 0 for one that went away meanwhile, which reading it will tell.
+
+    stamps: knows the buffers of many .gltf files.
+    """
+    return Entry(os.path.abspath(path), *(stamps or Stamps())(path))
 
 
 def set_items(shapes: ShapeSet, prefix: str, mark: str = "/", stat: os.stat_result | None = None) -> list[Item]:
@@ -79,7 +80,7 @@ def _array_file(path: Path, num_points: int, up: str) -> list[Item]:
     readers = {".npz": arrays.read_npz, ".npy": arrays.read_npy}
     content = readers.get(path.suffix.lower(), arrays.read_h5)(path)
     if all(values.ndim == 2 for key, values in content.items() if key in ("points", "data", "xyz")):
-        return [file_item(path, num_points, up)]
+        return file_items([path], num_points, up)
     try:
         shapes = arrays.shape_set(content, str(path), num_points)
     except DataError as error:  # the number of points is the run's, and no argument here

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,13 +39,14 @@ def write_strip(
         for number, (axis, cloud, (line, name)) in enumerate(zip(axes, clouds, captions)):
             axis.imshow(render(np.asarray(cloud, np.float32), size))
             name = "\n".join(textwrap.wrap(Path(name).name, 22)[:2])
-            axis.set_title(f"{line}\n{name}", fontsize=7, color="black" if number else "#1466b8")
+            axis.set_title(f"{line}\n{name}", fontsize=7, color="black" if number else "#1466b8", parse_math=False)
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set(visible=number == 0, color="#1466b8")
     for axis in axes[len(clouds):]:
         axis.set_axis_off()
-    figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
+    with replacing(path) as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # boxes in names of scripts that the font lacks
+        figure.tight_layout()
         figure.savefig(file, format=path.suffix[1:] or "png")
     return path
