@@ -5,6 +5,10 @@
 
 The first run has been evaluated before; its baselines, which do not depend on the pre-training, stand for all.
 Writes results/RECIPE-PROTOCOL-LABELS.json, one per number of labels, and prints the table in markdown.
+
+    python tools/evaluate_seeds.py retrieval runs/s0 runs/s1 runs/s2 --dataset SweetHome3D
+
+needs no evaluation before, and writes results/RECIPE-retrieval-DATASET.json.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from contrast3d.downstream.evaluate import label_efficiency
 from contrast3d.downstream.results import provenance, write_json
 from contrast3d.downstream.table import Cell, budget_name, percent
 from contrast3d.errors import ConfigError
+from contrast3d.recipes.evaluate import evaluate
 from contrast3d.recipes.machine import Machine
 from contrast3d.recipes.reporting import column_of, column_order
 from contrast3d.recipes.runs import Run, load_recipe_run
@@ -28,6 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
     Machine(threads=options.threads).set_threads()
     runs = [load_recipe_run(path) for path in options.runs]
     _check(runs)
+    if options.protocol == "retrieval":
+        print(_retrieval(runs, options))
+        return 0
+    if options.dataset:
+        raise ConfigError("--dataset goes with retrieval")
     cells = {c["labels_per_class"]: c for c in _cells(runs[0], options.protocol)}
     values = {labels: [cell["mean"]] for labels, cell in cells.items()}
     for run in runs[1:]:
@@ -46,6 +56,23 @@ def main(arguments: list[str] | None = None) -> int:
         cells[labels] = result
     print(_markdown(cells))
     return 0
+
+
+def _retrieval(runs: list[Run], options: argparse.Namespace) -> str:
+    """Mean average precision of all runs, one file, and the table in markdown."""
+    found = [evaluate("retrieval", run, data_root=options.data_root, dataset=options.dataset) for run in runs]
+    values = [f.cell(f.ours).mean for f in found]
+    ours, first = Cell(tuple(values)), found[0]
+    result = first.to_result(runs[0].name, **provenance()) | {
+        "mean": ours.mean, "std": ours.std, "values": values, "seeds": [run.recipe.seed for run in runs],
+        "overrides": runs[0].overrides(),
+    }
+    del result["pretraining_seed"], result["chosen"]
+    name = "".join(c for c in first.dataset.lower() if c.isalnum())
+    write_json(Path("results") / f"{runs[0].name}-retrieval-{name}.json", result)
+    lines = [f"| {first.dataset}, {first.shapes:,} shapes | mAP in % |", "|---|---|"]
+    lines += [f"| {name} | {_text(cell)} |" for name, cell in result["baselines"].items()]
+    return "\n".join([*lines, f"| {result['recipe']}, {len(runs)} seeds | {_text(result)} |"])
 
 
 def _check(runs: list[Run]) -> None:
@@ -90,8 +117,9 @@ def _text(cell: dict) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("protocol", help="linear, svm or knn")
+    parser.add_argument("protocol", help="linear, svm, knn or retrieval")
     parser.add_argument("runs", type=Path, nargs="+", help="run folders; the first one evaluated")
+    parser.add_argument("--dataset", help="of retrieval: other than the recipe's own")
     parser.add_argument("--data-root", type=Path, default=Path("data"))
     parser.add_argument("--threads", type=int, default=0, help="0 takes all")
     return parser
