@@ -255,12 +255,13 @@ def peak_growth_mb(run: Callable[[], object]) -> float | None:
     except (AttributeError, OSError, TypeError):
         run()
         return None
-    before = _resident_kib("VmRSS")
+    before = resident_kib("VmRSS")
     run()
-    return (_resident_kib("VmHWM") - before) / 1024
+    return (resident_kib("VmHWM") - before) / 1024
 
 
-def _resident_kib(field: str) -> int:
+def resident_kib(field: str) -> int:
+    """A line of /proc/self/status, VmHWM or RssAnon say; Linux only."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field + ":"))
 

@@ -104,8 +104,11 @@ def test_scale_measures_every_stage_and_extrapolates(harness, capsys, tmp_path):
     found = json.loads((tmp_path / "out.json").read_text())
     assert [(row["name"], row["processes"]) for row in found["rows"]] == [
         ("cache", 1), ("pretrain", 1), ("embed", 1), ("pretrain", 1), ("pretrain", 2)]
-    assert all(row["seconds"] > 0 and row["shapes"] > 0 and row["peak_mb"] > 50 for row in found["rows"])
-    assert found["efficiency"] > 0
+    alone, pair = found["rows"][-2:]
+    assert found["efficiency"] == pytest.approx(
+        pair["shapes"] / pair["seconds"] / (2 * alone["shapes"] / alone["seconds"]))
+    assert (found["rows"][0]["shapes"], found["rows"][2]["shapes"]) == (64, 64)
+    assert pair["shapes"] % 64 == 0  # whole batches
     assert "a million shapes" in capsys.readouterr().out
 
 

@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 
-from contrast3d.errors import ConfigError
+from contrast3d.errors import ConfigError, DataError
 from contrast3d.recipes import table
 from contrast3d.recipes.evaluate import evaluate, supervised_baseline
 from contrast3d.recipes.machine import Machine
@@ -133,8 +133,39 @@ def test_other_data_than_the_run_s_own(run, tmp_path):
     before = run.folder.results().get("predictions-linear")
     truth = evaluate("linear", run, labels_per_class=(2, None), draws=1, dataset=str(other)).test_labels
     assert (len(truth), set(truth.tolist())) == (8, {0, 1, 2, 3})  # a fifth of it
-    assert {"linear-otherrest-2", "linear-otherrest-all"} <= set(run.folder.results())
+    names = {name.rsplit("-", 2)[0]: name for name in run.folder.results()}
+    assert "linear-otherrest" in names
     assert run.folder.results().get("predictions-linear") == before  # they are the report's, of the run's own data
     assert evaluate("retrieval", run, draws=1, dataset=str(other)).shapes == 40
-    with pytest.raises(ConfigError, match="--up y belongs to --dataset"):
-        evaluate("knn", run, up="y")
+    for name in (None, "SweetHome3D"):
+        with pytest.raises(ConfigError, match="--up y belongs to a --dataset of your own"):
+            evaluate("knn", run, up="y", dataset=name)
+
+
+def test_other_data_of_the_same_name_replace_no_result(run, tmp_path):
+    own = evaluate("retrieval", run, draws=1)
+    before = run.folder.results()
+    for folder, classes in (("a", 3), ("b", 4)):
+        (tmp_path / folder).mkdir()
+        other = tiny.write_npz(tmp_path / folder / "own.npz", shapes=30, classes=classes)
+        evaluate("retrieval", run, draws=1, dataset=str(other))
+    after = run.folder.results()
+    assert before.items() <= after.items()
+    assert len(after) == len(before) + 2
+    again = evaluate("retrieval", run, draws=1, dataset=run.recipe.dataset)  # its own, by name
+    assert again.cell(again.ours) == own.cell(own.ours)
+    assert set(run.folder.results()) == set(after)
+
+
+def test_one_class_is_no_problem_to_solve(run, tmp_path):
+    one = tiny.write_npz(tmp_path / "one.npz", classes=1)
+    with pytest.raises(DataError, match="one class; expected at least two"):
+        evaluate("linear", run, dataset=str(one))
+
+
+@pytest.mark.filterwarnings("ignore:the best C")
+def test_epochs_asked_for_are_those_taken(run):
+    told = []
+    found = evaluate("finetune", run, labels_per_class=(None,), draws=1, epochs=1, on_progress=told.append)
+    assert found.protocol == "fine-tuning (epochs 1, min_steps 0)"  # the floor of steps is the default's alone
+    assert not any("epoch" in message for message in told)  # over before it would tell how far it is

@@ -123,3 +123,11 @@ def test_a_method_is_remembered_with_its_arguments(tmp_path):
     fit(method(), shapes(), out=tmp_path / "run", **OPTIONS)
     with pytest.raises(ConfigError, match="temperature"):
         fit(method(temperature=0.7), shapes(), out=tmp_path / "run", **OPTIONS)
+
+
+def test_a_run_of_a_version_that_knew_no_arguments_goes_on(tmp_path):
+    fit(method(), shapes(), out=tmp_path / "run", **OPTIONS)
+    path = tmp_path / "run" / "recipe.json"
+    written = json.loads(path.read_text())
+    path.write_text(json.dumps({**written, "method": {**written["method"], "kwargs": None}}))
+    assert fit(method(), shapes(), out=tmp_path / "run", **OPTIONS).outcome.status == "finished"

@@ -291,3 +291,18 @@ def test_a_field_that_changes_nothing_is_refused(fields, told, tmp_path):
     with pytest.raises(ConfigError, match=told):
         pretrain("simclr-ldraw40", recipe, Machine(out=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_fields_of_extra_sets_have_an_effect(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for extra, fields in (((str(folder),), {"up": "y"}), (("ShapeNetPart",), {"categories": ("Mug",), "up": "y"})):
+        recipe = dataclasses.replace(table.find("simclr-ldraw40"), extra_datasets=extra, **fields)
+        assert not set(recipe.idle_fields()) & set(fields)
+
+
+@pytest.mark.filterwarnings("ignore:Features have collapsed")
+def test_a_batch_of_all_shapes_is_told(tmp_path):
+    recipe = tiny.shrunk(table.find("simclr-ldraw40"), dataset=str(tiny.write_npz(tmp_path / "own.npz")), batch_size=99)
+    with pytest.warns(UserWarning, match="batch_size = 99, but there are 48 shapes"):
+        pretrain("simclr-ldraw40", recipe, Machine(out=tmp_path / "run", quiet=True))

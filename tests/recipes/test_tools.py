@@ -73,9 +73,11 @@ def test_the_wish_gets_equal_time_and_a_table(tool, monkeypatch, tmp_path, capsy
     monkeypatch.setattr(wish, "VARIANTS", {name: wish.VARIANTS[name] for name in variants})
     monkeypatch.setattr(wish, "PACE_SECONDS", 0.2)
     monkeypatch.setattr(wish, "recipe_of", lambda variant, seed, epochs=1: tiny.shrunk(
-        table.find(wish.NAME), dataset=own, epochs=min(epochs, 2), seed=seed, **{
+        table.find(wish.NAME), dataset=own, epochs=epochs, seed=seed, **{
             **wish.VARIANTS.get(variant, {}), "batch_size": 16}))
     words = ["--out", str(tmp_path / "runs"), "--seeds", "0", "1", "--minutes", "0.01"]
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "pace.json").write_text(json.dumps({"SimCLR, batch 32": 0.2, "MoCo": 0.3}))
     assert wish.main([*words, "--only", "MoCo"]) == 0
     assert not Path("results").exists()  # a part of the work makes no table
     stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("moco*/state.pt")}
@@ -83,7 +85,11 @@ def test_the_wish_gets_equal_time_and_a_table(tool, monkeypatch, tmp_path, capsy
     assert wish.main(words) == 0
     assert stamps == {p: p.stat().st_mtime_ns for p in stamps}  # nothing trained twice
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
-    assert [row.split(" | ")[0] for row in rows[1:]] == ["| untrained", *(f"| {name}" for name in variants)]
+    assert [row.split(" | ")[:2] for row in rows[1:]] == [  # 0.6 seconds at the paces above
+        ["| untrained", "0"], ["| SimCLR, batch 32", "3"], ["| MoCo", "2"]]
+    (tmp_path / "runs" / "pace.json").unlink()
+    paces = wish.epochs_within(wish._parser().parse_args(words))
+    assert set(paces) == set(variants)
     assert {p.stem for p in Path("results/wish").glob("*.json")} == {
         "simclr-batch-32-10", "simclr-batch-32-all", "moco-10", "moco-all"}
     found = json.loads(Path("results/wish/moco-10.json").read_text())

@@ -10,7 +10,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 
 import torch
@@ -107,7 +107,7 @@ def finetune(
     train, test = labelled_splits(data)
     seeds = tuple(range(seed, seed + draws))
     table = Table(
-        PROTOCOL_BEST if best_on_test else PROTOCOL, train.title.removesuffix(" train"), name,
+        (PROTOCOL_BEST if best_on_test else PROTOCOL) + _departures(how), train.title.removesuffix(" train"), name,
         tuple(dict.fromkeys(labels_per_class)), seeds, f"{train.hash}-{test.hash}", test.labels, train.classes,
     )
     rows = {
@@ -140,6 +140,12 @@ def finetune(
         if on_column:
             on_column(table)
     return table
+
+
+def _departures(how: Tuning) -> str:
+    """What is not as by default, as part of the protocol's name: other trainings are no like to compare with."""
+    own = {name: value for name, value in asdict(how).items() if value != getattr(Tuning, name)}
+    return f" ({', '.join(f'{name} {value:g}' for name, value in own.items())})" if own else ""
 
 
 finetune_best_on_test = partial(finetune, best_on_test=True)

@@ -38,7 +38,7 @@ class Retrieval:
         """A rich table in per cent."""
         from rich.table import Table
 
-        table = Table(title=f"{self.dataset}: retrieval among {self.shapes:,} test shapes", title_justify="left")
+        table = Table(title=f"{self.dataset}: retrieval among {self.shapes:,} shapes", title_justify="left")
         table.add_column("")
         table.add_column("mAP in %", justify="right")
         for contestant in self.values:

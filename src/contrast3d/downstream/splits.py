@@ -95,7 +95,10 @@ def labelled(shapes: ShapeSet) -> ShapeSet:
 
 
 def labelled_splits(data: Data) -> tuple[ShapeSet, ShapeSet]:
-    """The labelled shapes of (train, test); DataError when a split has none, or a class that train lacks."""
+    """The labelled shapes of (train, test).
+
+    DataError when a split has none, when test has a class that train lacks, or when there is but one class.
+    """
     train, test = (data("train"), data("test")) if callable(data) else data
     train, test = labelled(train), labelled(test)
     unseen = set(test.labels.tolist()) - set(train.labels.tolist())
@@ -103,4 +106,6 @@ def labelled_splits(data: Data) -> tuple[ShapeSet, ShapeSet]:
         names = [test.classes[c] if c < len(test.classes) else str(c) for c in sorted(unseen)]
         found = f"classes that {train.title} lacks: {', '.join(names)}"
         raise DataError(test.title, found, "the same classes in both")
+    if len(train.labels.unique()) < 2:
+        raise DataError(train.title, "one class", "at least two, to be told apart")
     return train, test

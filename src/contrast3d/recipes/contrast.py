@@ -169,8 +169,9 @@ class ContrastRecipe:
         found |= because("encoder", IDLE_OF_ENCODER[self.encoder])
         if self.schedule != "step":
             found |= because("schedule", ["step_epochs"])
-        if self.dataset != "ShapeNetPart":
-            found |= because("dataset", ["categories", *([] if datasets.is_yours(self.dataset) else ["up"])])
+        read = (self.dataset, *self.extra_datasets)
+        if "ShapeNetPart" not in read:
+            found |= because("dataset", ["categories", *([] if any(map(datasets.is_yours, read)) else ["up"])])
         if not datasets.is_folder(self.dataset):
             found |= because("dataset", ["labels_from"])
         return found
@@ -220,12 +221,26 @@ class ContrastRecipe:
         Of a file, or another set without a training split, four fifths and one; all of it to train on where the
         labels are too few to part it. quiet: do not show how far the reading of a folder is.
         """
+        return self._part(self._read(self.dataset, self._stored(split), data_root, quiet), split)
+
+    def splits(self, data_root: Path, quiet: bool = False) -> tuple[ShapeSet, ShapeSet]:
+        """`shapes` of train and test; what both are parts of is read once."""
+        if self._stored("train") != self._stored("test"):
+            return self.shapes("train", data_root, quiet), self.shapes("test", data_root, quiet)
+        whole = self._read(self.dataset, self._stored("train"), data_root, quiet)
+        return self._part(whole, "train"), self._part(whole, "test")
+
+    def _stored(self, split: str) -> str:
+        """The split of the data set's own that holds ours."""
+        if datasets.is_whole(self.dataset):
+            return datasets.whole_split(self.dataset)
+        return "train" if self.holdout else split
+
+    def _part(self, whole: ShapeSet, split: str) -> ShapeSet:
         from contrast3d.downstream.splits import folds
 
-        in_one_piece = datasets.is_whole(self.dataset)
-        stored = datasets.whole_split(self.dataset) if in_one_piece else "train" if self.holdout else split
-        whole = self._read(self.dataset, stored, data_root, quiet)
-        if whole.labels is None or not (self.holdout or in_one_piece) or split == "all":
+        in_parts = self.holdout or datasets.is_whole(self.dataset)
+        if whole.labels is None or not in_parts or split == "all":
             return whole
         try:
             train, test = folds(whole.labels, whole.groups, self.holdout or 5, seed=0)[0]
@@ -236,13 +251,13 @@ class ContrastRecipe:
         rows = train if split == "train" else test
         return whole.subset(rows, f"{whole.title} ({'rest' if split == 'train' else 'held-out part'})")
 
-    def pretraining_shapes(self, data_root: Path, quiet: bool = False) -> ShapeSet:
-        """The training shapes, and those of `extra_datasets`, without labels."""
+    def pretraining_shapes(self, data_root: Path, quiet: bool = False, own: ShapeSet | None = None) -> ShapeSet:
+        """The training shapes, and those of `extra_datasets`, without labels. own: `shapes("train")`, where known."""
         import torch
 
         from contrast3d.data.shapes import ShapeSet
 
-        own = self.shapes("train", data_root, quiet)
+        own = self.shapes("train", data_root, quiet) if own is None else own
         others = [self._read(name, datasets.widest_split(name), data_root, quiet) for name in self.extra_datasets]
         if not others:
             return own

@@ -76,16 +76,15 @@ def evaluate(
     trained = run.trained()  # before the weights: should the run go on meanwhile, the results count as stale
     encoder = run.reader().to(target)
     if protocol == "retrieval":
-        unseen = dataset is not None and datasets.is_whole(dataset)
         found = retrieval(
-            encoder, recipe.shapes("all" if unseen else "test", data_root), name=run.title, draws=draws, seed=seed,
-            make_untrained=recipe.make_reader, on_progress=on_progress,
+            encoder, recipe.shapes("all" if _unseen(run.recipe, dataset) else "test", data_root), name=run.title,
+            draws=draws, seed=seed, make_untrained=recipe.make_reader, on_progress=on_progress,
         )
-        _save_retrieval(found, run, target, trained)
+        _save_retrieval(found, run, target, trained, foreign=recipe is not run.recipe)
         return found
-    data = recipe.shapes("train", data_root), recipe.shapes("test", data_root)
+    data = recipe.splits(data_root)
     shared = {"name": run.title, "seed": seed, "make_untrained": recipe.make_reader, "on_progress": on_progress}
-    keep = partial(save, protocol=protocol, run=run, device=target, trained=trained, foreign=dataset is not None)
+    keep = partial(save, protocol=protocol, run=run, device=target, trained=trained, foreign=recipe is not run.recipe)
     if protocol == "linear-report":
         table = _report_table(run, encoder, data, draws, seed)
     elif protocol == "few-shot":
@@ -107,13 +106,24 @@ def evaluate(
 
 
 def _recipe_on(recipe: ContrastRecipe, dataset: str | None, up: Literal["z", "y", "x"]) -> ContrastRecipe:
-    """The recipe with another data set to be evaluated on, whole and with all of its classes."""
-    if dataset is None:
-        if up != "z":
-            raise ConfigError(f"--up {up} belongs to --dataset: leave it out, the run knows its own")
+    """The recipe with another data set to be evaluated on, whole and with all of its classes; itself on its own."""
+    if up != "z" and not (dataset and datasets.is_yours(dataset)):
+        raise ConfigError(f"--up {up} belongs to a --dataset of your own: leave it out, all others know theirs")
+    if dataset is None or (_same(dataset, recipe.dataset) and up in ("z", recipe.up)):
         return recipe
     labels_from = "folders" if datasets.is_folder(dataset) else "none"
     return dataclasses.replace(recipe, dataset=dataset, up=up, labels_from=labels_from, categories=(), holdout=0)
+
+
+def _unseen(recipe: ContrastRecipe, dataset: str | None) -> bool:
+    """Whether the data set comes in one piece and the run did not train on it."""
+    seen = (recipe.dataset, *recipe.extra_datasets)
+    return dataset is not None and datasets.is_whole(dataset) and not any(_same(dataset, other) for other in seen)
+
+
+def _same(one: str, other: str) -> bool:
+    return one == other or (
+        datasets.is_yours(one) and datasets.is_yours(other) and Path(one).resolve() == Path(other).resolve())
 
 
 def _check_ranges(
@@ -152,7 +162,7 @@ def _tuned(
 
     try:
         return finetune(encoder, data, transform=preset(recipe.augmentation, recipe.num_points), on_column=column,
-                        **({"epochs": epochs} if epochs else {}), **options)
+                        **({"epochs": epochs, "min_steps": 0} if epochs else {}), **options)
     except KeyboardInterrupt:
         saved = f"saved: {', '.join(finished)} {LABELS}" if finished else "no column was finished"
         raise KeyboardInterrupt(f"interrupted; {saved}; the same command begins again") from None
@@ -192,7 +202,8 @@ def save(
     for result in table.to_results(run.name, seed=run.recipe.seed, **provenance(device)):
         column = result.get("labels_per_class", result.get("condition"))
         metric = "" if result["metric"] == "accuracy" else f"-{result['metric']}"
-        name = f"{protocol}-{_plain(table.dataset)}-{_plain(str(column))}{metric}"
+        place = _place(table.dataset, table.data_hash, foreign)
+        name = f"{protocol}-{place}-{_plain(str(column))}{metric}"
         paths.append(run.folder.save_result(name, {**result, **weights}))
     shown = None in table.budgets and protocol != "finetune-best-on-test" and not foreign
     most = table.predictions if shown else None
@@ -205,11 +216,16 @@ def save(
 
 
 def _save_retrieval(
-    found: Retrieval, run: Run, device: torch.device, trained: dict[str, int | None]
+    found: Retrieval, run: Run, device: torch.device, trained: dict[str, int | None], foreign: bool
 ) -> Path:
     result = found.to_result(run.name, seed=run.recipe.seed, **provenance(device))
-    name = f"retrieval-{_plain(found.dataset)}-{METRIC}"
+    name = f"retrieval-{_place(found.dataset, found.data_hash, foreign)}-{METRIC}"
     return run.folder.save_result(name, {**result, "overrides": run.overrides(), **trained})
+
+
+def _place(dataset: str, data_hash: str, foreign: bool) -> str:
+    """Of a data set in a file's name; what is not the run's own may be called like it, and is told by its hash."""
+    return _plain(dataset) + (f"-{data_hash[:6]}" if foreign else "")
 
 
 def _plain(text: str) -> str:

@@ -75,7 +75,8 @@ def fit(
                 folder = RunDir(out) if out else None
                 if folder is not None:
                     held.enter_context(folder.locked())
-                    folder.create(_record(method, shapes, transform, batch_size, density), shapes.title)
+                    written = _record(method, shapes, transform, batch_size, density)
+                    folder.create(_as_older(written, folder), shapes.title)
             outcome = train(method, loader, settings, folder, device=ranks.device, resume=resume, on_epoch=on_epoch,
                             quiet=quiet)
     finally:
@@ -92,3 +93,11 @@ def _record(method: nn.Module, shapes: ShapeSet, transform: Transform, batch_siz
         "recipe": None, "method": describe(method), "encoder": describe(method.encoder), "data_hash": shapes.hash,
         "transform": repr(transform), "batch_size": batch_size, "num_points": density,
     }
+
+
+def _as_older(written: dict, folder: RunDir) -> dict:
+    """`written` as a former version wrote it, which knew no arguments of methods, where such a run is to go on."""
+    former = folder.recipe.get("method") if (folder.path / "recipe.json").exists() else None
+    if isinstance(former, dict) and former.get("kwargs", {}) is None:
+        return {**written, "method": {**written["method"], "kwargs": None}}
+    return written

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import warnings
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -34,12 +35,12 @@ def pretrain(name: str, recipe: ContrastRecipe, machine: Machine | None = None) 
     try:
         with ExitStack() as held:
             with distributed.together():
-                shapes = recipe.pretraining_shapes(machine.data_root, machine.quiet)
+                own = recipe.shapes("train", machine.data_root, machine.quiet)
+                shapes = recipe.pretraining_shapes(machine.data_root, machine.quiet, own)
                 loader, method = recipe.make_loader(shapes, ranks), recipe.make_method(len(shapes))
                 Plan(recipe.training(), len(loader))
                 probe = None
                 if ranks.rank == 0:
-                    own = recipe.shapes("train", machine.data_root, machine.quiet)
                     probe = held_out_probe(own, recipe.num_points, recipe.probe_every, recipe.epochs)
                 folder = RunDir(machine.out or Path("runs") / name)  # only now: what cannot work leaves none behind
                 held.enter_context(folder.locked())
@@ -48,6 +49,7 @@ def pretrain(name: str, recipe: ContrastRecipe, machine: Machine | None = None) 
                 folder.create(record(name, recipe, shapes.hash), shapes.title, dataclasses.asdict(table.find(name)))
                 if ranks.rank == 0:
                     record_origin(folder, ranks.device)
+                    _warn_of_one_batch(recipe, len(shapes))
                 if not recipe.identical_views and ranks.rank == 0:
                     check_views(loader, "Try: --augmentation objects, or another that moves the points", partial(
                         warn_of_collapse, quiet=machine.quiet, title="IDENTICAL VIEWS"
@@ -67,6 +69,12 @@ def _check_effect(recipe: ContrastRecipe, named: ContrastRecipe) -> None:
     for field, reason in recipe.idle_fields().items():
         if getattr(recipe, field) not in (getattr(named, field), getattr(ContrastRecipe, field)):
             raise ConfigError(f"--{field.replace('_', '-')} changes nothing with {reason}: leave it out")
+
+
+def _warn_of_one_batch(recipe: ContrastRecipe, count: int) -> None:
+    if recipe.batch_size > count:
+        warnings.warn(f"batch_size = {recipe.batch_size:,}, but there are {count:,} shapes: every batch is all of them",
+                      stacklevel=3)
 
 
 def _forget(folder: RunDir) -> None:

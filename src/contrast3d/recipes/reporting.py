@@ -139,11 +139,12 @@ def result_tables(results: dict[str, dict], step: int | None = None) -> list[Res
 
     step: of the run's weights; a note marks what was measured on others.
     """
-    cells: dict[str, list[dict]] = {}
+    cells: dict[tuple[str, str | None], list[dict]] = {}
     for result in results.values():
         if result.get("metric") in METRICS:
-            cells.setdefault(f"{result['dataset']}: {result['protocol']}", []).append(result)
-    return [_result_table(title, columns, step) for title, columns in cells.items()]
+            title = f"{result['dataset']}: {result['protocol']}"
+            cells.setdefault((title, result.get("data_hash")), []).append(result)
+    return [_result_table(title, columns, step) for (title, _), columns in cells.items()]
 
 
 def _result_table(title: str, columns: list[dict], step: int | None) -> ResultTable:
