@@ -70,7 +70,7 @@ def test_from_embed_to_gallery(capsys):
     assert all(line.split()[2].startswith("files/cloud") for line in lines)
     assert Path("strip.png").is_file()
     assert cli.main(["dedupe", "index", "--threshold", "2"]) == 0
-    assert "1 groups; without duplicates 1 of 6 shapes remain" in capsys.readouterr().out
+    assert "\n1 group; without duplicates 1 of 6 shapes remain" in capsys.readouterr().out
     assert Path("index/duplicates.csv").is_file()
     assert cli.main(["gallery", "index", "--most", "5"]) == 0
     assert capsys.readouterr().out == "index/gallery.html\n"
