@@ -76,7 +76,7 @@ class Progress:
         return [f"{steps_per_second * self.batch_size * self.plan.settings.accumulate:.0f} shapes/s"]
 
     def _left(self, now: float, step: int, seconds: float) -> list[str]:
-        """"0:42 left", by the steps behind the first one or by the budget, whichever ends sooner; nothing if unknown."""
+        """"0:42 left", by the steps behind the first or by the budget, whichever ends sooner; nothing if unknown."""
         then, first = self._first
         budget = self.plan.settings.max_seconds
         ends = [] if budget is None else [max(0.0, budget - seconds)]
