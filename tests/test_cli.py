@@ -144,8 +144,9 @@ def test_help_loads_nothing_heavy():
     assert not set(loaded) & {"torch", "numpy", "numba", "sklearn", "scipy", "h5py", "rich", "tyro", "matplotlib"}
 
 
-def test_the_module_runs():
-    done = subprocess.run([sys.executable, "-m", "contrast3d.cli", "nonsense"], capture_output=True, text=True)
+@pytest.mark.parametrize("module", ["contrast3d", "contrast3d.cli"])
+def test_the_module_runs(module):
+    done = subprocess.run([sys.executable, "-m", module, "nonsense"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("contrast3d: no verb 'nonsense'; there are: demo, ")
     assert done.stderr.count("\n") == 1
@@ -185,6 +186,8 @@ def test_other_ranks_leave_the_talking_to_the_first(capsys, monkeypatch):
         ("data check LDraw40 --page", "see contrast3d data check --help"),
         ("demo --resume", "runs resume by themselves"),
         ("evaluate linear RUN --labels many", "--labels"),
+        ("evaluate linear RUN --labels 10% 0%", "--labels 0%; expected a share of each class above 0% and up to 100%"),
+        ("evaluate linear RUN --labels 150%", "--labels 150%; expected a share"),
         ("report", "an argument is missing"),
         ("report RUN --view", "did you mean --views?"),
         ("data", "an argument is missing"),

@@ -42,7 +42,7 @@ def code_blocks(text: str) -> list[tuple[str, str]]:
 def shown_commands(text: str) -> list[list[str]]:
     """The arguments of every `contrast3d ...` line in the code blocks of a page."""
     lines = [line for _, code in code_blocks(text) for line in code.replace("\\\n", " ").splitlines()]
-    program = re.compile(r"(?:\$ )?(?:\S*/)?(?:torchrun .*-m contrast3d\.cli|contrast3d)(?: (\S.*)|$)")
+    program = re.compile(r"(?:\$ )?(?:\S*/)?(?:torchrun .*-m contrast3d(?:\.cli)?|contrast3d)(?: (\S.*)|$)")
     return [arguments(match[1] or "") for match in map(program.match, lines) if match]
 
 
@@ -186,6 +186,7 @@ contrast3d pretrain simclr-ldraw40 \\
     --epochs 3 | tee log
 .venv/bin/contrast3d doctor
 torchrun --nproc-per-node 2 -m contrast3d.cli pretrain simclr-ldraw40
+torchrun --nproc-per-node 2 -m contrast3d embed RUN parts -o INDEX
 ```
 
 ```python
@@ -199,6 +200,7 @@ def test_canary_reading():
     assert sorted(shown_commands(SAMPLE)) == sorted([
         ["data", "list"], ["pretrain", "simclr-ldraw40"], ["evaluate", "linear", "runs/mine", "--draws", "2"],
         ["pretrain", "simclr-ldraw40", "--epochs", "3"], ["doctor"], ["pretrain", "simclr-ldraw40"],
+        ["embed", "runs/mine", "parts", "-o", "shapes"],
     ])
     assert shown_targets(SAMPLE) == {"demo", "test"}
     assert shown_python(SAMPLE) == ["import contrast3d as c3d\nc3d.nn.DGCNN(embed_dim=8)\n"]

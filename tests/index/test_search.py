@@ -69,10 +69,24 @@ def test_a_shape_is_not_its_own_neighbour():
     assert (np.diff(distances) >= 0).all()
 
 
-@pytest.mark.parametrize(("k", "without", "most"), [(0, None, 5), (6, None, 5), (5, np.array([0]), 4)])
-def test_k_beyond_the_index(k, without, most):
-    with pytest.raises(ConfigError, match=f"k = {k}; expected 1 to {most}"):
-        in_memory(shard(unit(5))).search(tensor(unit(1)), k, without=without)
+@pytest.mark.parametrize(("k", "without", "most"), [(6, None, 5), (5, np.array([0]), 4), (100, np.array([0]), 4)])
+def test_k_beyond_the_index_finds_all_there_are(k, without, most):
+    index = in_memory(shard(unit(5)))
+    rows, distances = index.search(tensor(unit(1)), k, without=without)
+    assert rows.shape == distances.shape == (1, most)
+    expected, _ = index.search(tensor(unit(1)), most, without=without)
+    np.testing.assert_array_equal(rows, expected)
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_k_below_one(k):
+    with pytest.raises(ConfigError, match=f"k = {k}; expected at least 1"):
+        in_memory(shard(unit(5))).search(tensor(unit(1)), k)
+
+
+def test_an_index_of_the_query_alone():
+    with pytest.raises(ConfigError, match=r"no shape beside the query\. Try: contrast3d embed"):
+        in_memory(shard(unit(1))).search(tensor(unit(1)), 1, without=np.array([0]))
 
 
 def test_unknown_engine():

@@ -169,6 +169,17 @@ def test_skipped(tmp_path):
     assert not (tmp_path / "skipped.csv").exists()
 
 
+def test_an_edited_list_of_what_was_skipped(tmp_path):
+    """Rows that do not parse are as if they were not there: those files are tried again."""
+    store = IndexDir(tmp_path)
+    store.write_skipped({"a.stl": Skipped("cut short", 7, 8), "b.stl": Skipped("empty", 9, 10)})
+    path = tmp_path / "skipped.csv"
+    path.write_text(path.read_text() + "\nalone\nc.stl,why,seven,8,1\nd.stl,why,1,2,3,4\ne.stl,why,1.5,2,3\n")
+    assert store.skipped() == {"a.stl": Skipped("cut short", 7, 8), "b.stl": Skipped("empty", 9, 10)}
+    path.write_text(path.read_text() + '"' + "endless\n" * 20_000)
+    assert store.skipped().keys() == {"a.stl", "b.stl"}
+
+
 def test_moved_indices_open(folder, tmp_path):
     shutil.move(folder, tmp_path / "elsewhere")
     assert len(Index.open(tmp_path / "elsewhere")) == 7

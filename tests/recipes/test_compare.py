@@ -65,6 +65,31 @@ def test_tables_and_plot(tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_retrieval(tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+    from rich.console import Console
+
+    paths = []
+    for name, method, value in (("a", "simclr", 0.4), ("b", "byol", 0.45)):
+        paths.append(run(tmp_path / name, {0: 0.5}, method=method))
+        RunDir(paths[-1]).save_result("retrieval", {
+            "protocol": "retrieval", "dataset": "toy", "metric": "mean_average_precision", "labels_per_class": None,
+            "mean": value, "std": None, "values": [value], "seeds": [0], "data_hash": "x",
+        })
+    console = Console(width=120, record=True)
+    console.print(*tables(compare(paths)))
+    text = " ".join(console.export_text().split())  # titles are as wide as their tables
+    assert "toy: linear probe, accuracy in %" in text
+    ours = text[text.index("toy: retrieval, mean average precision in %"):]
+    assert " mAP ┃" in ours
+    assert "45.0" in ours
+    assert "+5.0" in ours
+    said, real = [], Axes.set
+    monkeypatch.setattr(Axes, "set", lambda self, **names: said.append(names["ylabel"]) or real(self, **names))
+    plot(compare(paths), tmp_path / "compare.png")
+    assert said == ["accuracy in %", "mean average precision in %"]
+
+
 def test_nothing_to_compare(tmp_path):
     first, again = run(tmp_path / "a", {0: 0.4}), run(tmp_path / "b", {0: 0.5}, seed=1)
     with pytest.raises(ConfigError, match="two runs that differ in more than their seed"):

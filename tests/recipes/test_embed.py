@@ -18,9 +18,10 @@ import torch
 import contrast3d as c3d
 from contrast3d.data import folder as data_folder
 from contrast3d.errors import ConfigError, DataError, MissingDataError
+from contrast3d.index.store import Skipped
 from contrast3d.index.vectors import Index
 from contrast3d.recipes import looking, table
-from contrast3d.recipes.embed import embed_paths
+from contrast3d.recipes.embed import _listed, embed_paths
 from contrast3d.recipes.machine import Machine
 from contrast3d.recipes.pretrain import pretrain
 from contrast3d.recipes.shape_index import encoder_hash, open_index
@@ -80,7 +81,8 @@ def test_a_file_that_is_not_in_the_index(here):
     hits = index.search("query.xyz", k=2)
     assert hits[0].name == "files/cloud2.xyz"
     assert hits[0].distance < 1e-5
-    assert len(index.search(Path("query.xyz"), k=9)) == 9
+    assert len(index.search(Path("query.xyz"), k=9)) == len(index.search("query.xyz")) == 9  # 10, but there are 9
+    assert len(index.search("cloud2")) == 8
 
 
 def test_a_changed_file_is_embedded_anew(here):
@@ -105,6 +107,14 @@ def test_a_mended_file_leaves_the_list_of_the_skipped(here):
     embed_paths("run", ["files"], "index", quiet=True)
     assert [Path(row["name"]).name for row in rows_of("index/skipped.csv")] == ["broken.stl"]
     assert open_index("index").search("worse", k=1)[0].name == "files/cloud0.xyz"
+
+
+def test_shapes_of_a_file_of_many_stay_listed_as_long_as_it_is_there(tmp_path):
+    (tmp_path / "own#1.npz").touch()
+    here, gone = str(tmp_path / "own#1.npz"), str(tmp_path / "gone.npz")
+    stay = f"{here}#3", f"{here}#chair#3", here, "mine/4"
+    former = {name: Skipped("cut short", 7, 8) for name in (*stay, f"{gone}#3", gone)}
+    assert _listed(former, {}, {}, set()).keys() == set(stay)
 
 
 def test_a_broken_file_is_not_read_again_until_it_changes(here, monkeypatch):
@@ -162,7 +172,7 @@ def test_interrupted_and_gone_on_with(here, monkeypatch):
 
 def test_two_processes_share_the_shapes(here):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-               "-m", "contrast3d.cli", "embed", "run", "files", "-o", "index", "--quiet", "--threads", "1"]
+               "-m", "contrast3d", "embed", "run", "files", "-o", "index", "--quiet", "--threads", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("embedded 9 shapes") == 1
@@ -257,7 +267,7 @@ def test_pictures_lists_and_pages(here):
     path = looking.strip(found.index, query, found.search(query, 8), here / "deep" / "strip.png")
     assert path.read_bytes().startswith(b"\x89PNG")
     groups = found.groups(0.0)
-    assert looking.duplicates_text(found.index, groups).endswith("1 groups; without duplicates 9 of 10 shapes remain")
+    assert looking.duplicates_text(found.index, groups).endswith("\n1 group; without duplicates 9 of 10 shapes remain")
     rows = rows_of(looking.duplicates_csv(found.index, groups, here / "copies.csv"))
     assert [(Path(r["name"]).name, Path(r["nearest"]).name) for r in rows] == [
         ("cloud2.xyz", "copy.xyz"), ("copy.xyz", "cloud2.xyz")]

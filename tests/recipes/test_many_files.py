@@ -4,10 +4,15 @@ reasons, and all others are there."""
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
 import many_files
 import numpy as np
@@ -30,7 +35,7 @@ LINKS = {"links/loop a.off", "links/loop b.off", "links/dangling.stl", "links/un
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """The working folder of all tests here, one after the other: parts/ with the files, later run/ and index/."""
+    """The working folder of all tests here: parts/ with the files, run/ and index/ where a test asks for them."""
     folder = tmp_path_factory.mktemp("many files ünï")
     patch = pytest.MonkeyPatch()
     patch.setenv("CONTRAST3D_CACHE", str(folder / "cache"))
@@ -51,9 +56,9 @@ def written(place):
     return good, exact, near, broken
 
 
-@pytest.fixture
-def reads(monkeypatch):
-    """The files that are read, by their names below parts/."""
+@contextmanager
+def counted_reads() -> Iterator[list[str]]:
+    """The files that are read inside, by their names below parts/."""
     read = []
 
     def counted(real):
@@ -63,17 +68,55 @@ def reads(monkeypatch):
 
         return reading
 
-    monkeypatch.setattr(folder_cache, "measure_shape", counted(folder_cache.measure_shape))
-    monkeypatch.setattr(data_folder, "read_shape", counted(data_folder.read_shape))
-    return read
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folder_cache, "measure_shape", counted(folder_cache.measure_shape))
+        patch.setattr(data_folder, "read_shape", counted(data_folder.read_shape))
+        yield read
 
 
-def pretrain() -> int:
-    return cli.main(["pretrain", "simclr-ldraw40", "--dataset", "parts", *TINY, "--out", "run", "--quiet"])
+@pytest.fixture
+def reads():
+    with counted_reads() as read:
+        yield read
 
 
-def embed() -> int:
-    return cli.main(["embed", "run", "parts", "-o", "index", "--quiet"])
+class Done(NamedTuple):
+    """What a verb returned, printed on stdout and stderr, warned of, and which files it read."""
+
+    code: int
+    out: str
+    err: str
+    warned: list[str]
+    reads: list[str]
+
+
+def done(*arguments: str) -> Done:
+    out, err = io.StringIO(), io.StringIO()
+    with counted_reads() as read, warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        with redirect_stdout(out), redirect_stderr(err):
+            code = cli.main(list(arguments))
+    return Done(code, out.getvalue(), err.getvalue(), [str(w.message) for w in warned], list(read))
+
+
+def pretrain() -> Done:
+    return done("pretrain", "simclr-ldraw40", "--dataset", "parts", *TINY, "--out", "run", "--quiet")
+
+
+def embed() -> Done:
+    return done("embed", "run", "parts", "-o", "index", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def run(written):
+    """run/, pre-trained on the files: how that went."""
+    return pretrain()
+
+
+@pytest.fixture(scope="module")
+def index(run):
+    """index/, the files embedded by that run: how that went."""
+    return embed()
 
 
 def listed(path: Path) -> dict[str, str]:
@@ -87,33 +130,35 @@ def in_index() -> list[str]:
     return [os.path.relpath(entry.name, Path("parts").absolute()) for entry in Index.open("index").entries]
 
 
-def test_pretrain(written, place, reads, capsys):
+def warned_of(what: Done, words: str) -> bool:
+    return any(words in warning for warning in what.warned)
+
+
+def test_pretrain(written, place, run):
     good, _, _, broken = written
-    with pytest.warns(UserWarning, match="40 of 2000 files cannot be used and are left out"):
-        assert pretrain() == 0
-    assert set(reads) == {*good, *broken}
-    assert len([name for name in reads if name not in LINKS]) == len({*good, *broken} - LINKS)  # each once
-    said = capsys.readouterr()
-    assert "finished: 1 epochs" in said.out
-    assert "files read" not in said.err  # --quiet
+    assert run.code == 0
+    assert warned_of(run, "40 of 2000 files cannot be used and are left out")
+    assert set(run.reads) == {*good, *broken}
+    assert len([name for name in run.reads if name not in LINKS]) == len({*good, *broken} - LINKS)  # each once
+    assert "finished: 1 epochs" in run.out
+    assert "files read" not in run.err  # --quiet
     (table,) = (place / "cache").glob("folder-*/broken.csv")
     reasons = listed(table)
     assert reasons.keys() == {data_folder.shown(name) for name in broken}
     for name, reason in broken.items():
         assert re.search(reason, reasons[data_folder.shown(name)]), name
-    reads.clear()
-    with pytest.warns(UserWarning, match="40 of 2000"):
-        assert pretrain() == 0  # a finished run: all that is left to do is to look through the folder
-    assert set(reads) <= LINKS
+    again = pretrain()  # a finished run: all that is left to do is to look through the folder
+    assert again.code == 0
+    assert warned_of(again, "40 of 2000")
+    assert set(again.reads) <= LINKS
 
 
-def test_embed(written, place, reads, capsys):
+def test_embed(written, place, index):
     good, _, _, broken = written
-    assert embed() == 0
-    assert sorted(reads) == sorted([*good, *broken])
-    said = capsys.readouterr().out
-    assert "embedded 1,960 shapes" in said
-    assert "skipped 40 that cannot be used; why: index/skipped.csv" in said
+    assert index.code == 0
+    assert sorted(index.reads) == sorted([*good, *broken])
+    assert "embedded 1,960 shapes" in index.out
+    assert "skipped 40 that cannot be used; why: index/skipped.csv" in index.out
     assert sorted(in_index()) == sorted(good)
     skipped = listed(Path("index/skipped.csv"))
     assert skipped.keys() == {str(place / "parts" / name) for name in broken}
@@ -121,15 +166,16 @@ def test_embed(written, place, reads, capsys):
     assert listed(table) == {
         data_folder.shown(os.path.relpath(name, place / "parts")): reason for name, reason in skipped.items()
     }
-    reads.clear()
-    assert embed() == 0
-    assert set(reads) <= LINKS
-    said = capsys.readouterr().out
-    assert "embedded 0 shapes" in said
-    assert "1,960 were there already; 1,960 in index" in said
-    assert f"skipped 40 that cannot be used, {40 - len(reads)} of them known from before and not read again" in said
+    again = embed()
+    assert again.code == 0
+    assert set(again.reads) <= LINKS
+    assert "embedded 0 shapes" in again.out
+    assert "1,960 were there already; 1,960 in index" in again.out
+    known = 40 - len(again.reads)
+    assert f"skipped 40 that cannot be used, {known} of them known from before and not read again" in again.out
 
 
+@pytest.mark.usefixtures("index")
 def test_search(written, place, capsys):
     _, exact, near, _ = written
     name = exact[3][1]
@@ -145,15 +191,16 @@ def test_search(written, place, capsys):
         assert Path(picture).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.usefixtures("index")
 def test_dedupe(written, capsys):
     _, exact, near, _ = written
     assert cli.main(["dedupe", "index", "--threshold", "0"]) == 0
     assert "10 groups; without duplicates 1,950 of 1,960 shapes remain" in capsys.readouterr().out
     assert {frozenset(group) for group in groups()} == {frozenset(pair) for pair in exact}
-    index = Index.open("index")
+    opened = Index.open("index")
     rows = {name: row for row, name in enumerate(in_index())}
     pairs = np.array([[rows[a], rows[b]] for a, b in near])
-    distances = 1 - (index.vectors(pairs[:, 0]) * index.vectors(pairs[:, 1])).sum(1)
+    distances = 1 - (opened.vectors(pairs[:, 0]) * opened.vectors(pairs[:, 1])).sum(1)
     assert cli.main(["dedupe", "index", "--threshold", str(distances.max() + 1e-6)]) == 0
     found = groups()
     for (original, copy), (_, twin) in zip(exact, near):
@@ -169,13 +216,15 @@ def groups() -> list[set[str]]:
     return list(found.values())
 
 
-def test_gallery(written, capsys):
+@pytest.mark.usefixtures("index")
+def test_gallery(capsys):
     assert cli.main(["gallery", "index", "--most", "40"]) == 0
     assert capsys.readouterr().out == "index/gallery.html\n"
     assert "1,960; here 40 of them" in Path("index/gallery.html").read_text()
 
 
-def test_files_that_come_later_are_appended(written, place, reads, capsys):
+@pytest.mark.usefixtures("index")
+def test_files_that_come_later_are_appended(written, place, reads):
     good, *_ = written
     for number in range(10):
         source = Path("parts") / good[100 + number]
@@ -186,11 +235,10 @@ def test_files_that_come_later_are_appended(written, place, reads, capsys):
     assert len(set(reads) - LINKS) == 10
     assert all(name.startswith("copies/später ") for name in set(reads) - LINKS)
     assert len(list((place / "cache").glob("folder-*/points-*.npy"))) == 1
-    reads.clear()
-    capsys.readouterr()
-    assert embed() == 0
-    assert len(set(reads) - LINKS) == 10
-    assert "embedded 10 shapes" in capsys.readouterr().out
+    later = embed()
+    assert later.code == 0
+    assert len(set(later.reads) - LINKS) == 10
+    assert "embedded 10 shapes" in later.out
     assert len(in_index()) == GOOD + 10
 
 

@@ -23,7 +23,8 @@ class Progress:
         self.plan, self.batch_size, self.quiet = plan, batch_size, quiet
         self.numbers: dict[str, float] = {}
         self._interval = BAR_SECONDS if sys.stderr.isatty() else LINE_SECONDS
-        self._shown: deque[tuple[float, int]] = deque(maxlen=20)  # (time, step) of the last renderings
+        self._first: tuple[float, int] | None = None  # (time, step) behind the first step, which compiles kernels
+        self._shown: deque[tuple[float, int]] = deque(maxlen=20)  # likewise of the last renderings
         self._bar = None
 
     def __enter__(self) -> Progress:
@@ -48,6 +49,7 @@ class Progress:
         last = step == self.plan.steps
         if self.quiet or (self._shown and now - self._shown[-1][0] < self._interval and not last):
             return
+        self._first = self._first or (now, step)
         self._shown.append((now, step))
         done = self.plan.progress(step, seconds)
         text = "  ".join([
@@ -55,20 +57,32 @@ class Progress:
             f"/{self.plan.settings.epochs}",
             f"loss {loss():.4g}",
             *(f"{name} {value:.3g}" for name, value in self.numbers.items()),
-            self._rate(),
-            f"{clock(seconds)} elapsed, {clock(seconds * (1 - done) / max(done, 1e-9))} left",
+            *self._rate(),
+            ", ".join([f"{clock(seconds)} elapsed", *self._left(now, step, seconds)]),
         ])
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, description=text, refresh=True)
         else:
             print(f"{100 * done:3.0f} %  {text}", file=sys.stderr, flush=True)
 
-    def _rate(self) -> str:
+    def _rate(self) -> list[str]:
+        """"120 shapes/s", or nothing where a single step is all there is to tell it from."""
         (then, first), (now, last) = self._shown[0], self._shown[-1]
+        if last == first:
+            return []
         steps_per_second = (last - first) / max(now - then, 1e-9)
         if self.batch_size is None:
-            return f"{steps_per_second:.3g} steps/s"
-        return f"{steps_per_second * self.batch_size * self.plan.settings.accumulate:.0f} shapes/s"
+            return [f"{steps_per_second:.3g} steps/s"]
+        return [f"{steps_per_second * self.batch_size * self.plan.settings.accumulate:.0f} shapes/s"]
+
+    def _left(self, now: float, step: int, seconds: float) -> list[str]:
+        """"0:42 left", by the steps behind the first or by the budget, whichever ends sooner; nothing if unknown."""
+        then, first = self._first
+        budget = self.plan.settings.max_seconds
+        ends = [] if budget is None else [max(0.0, budget - seconds)]
+        if step > first:
+            ends.append((now - then) * (self.plan.steps - step) / (step - first))
+        return [f"{clock(min(ends))} left"] if ends else []
 
 
 def tensorboard_writer(folder: Path, step: int):

@@ -13,11 +13,11 @@ in work. A row whose name comes again further down was replaced.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -91,7 +91,7 @@ class IndexDir:
     def exists(self) -> bool:
         return self._header_path.exists()
 
-    @contextmanager
+    @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Inside, nobody else writes to this folder, which is made; a ConfigError where someone does."""
         if self.path.exists() and not self.exists and any(p.name != ".lock" for p in self.path.iterdir()):
@@ -148,12 +148,22 @@ class IndexDir:
         return read_shard(self.path, number, width)
 
     def skipped(self) -> dict[str, Skipped]:
-        """What could not be embedded so far, by name."""
+        """What could not be embedded so far, by name.
+
+        People open and edit this table: rows that are none of its own any more are passed over, and what they named
+        is tried again.
+        """
         path = self.path / "skipped.csv"
         if not path.exists():
             return {}
-        rows = csv.reader(io.StringIO(path.read_text("utf-8", "surrogateescape"), newline=""))
-        return {name: Skipped(reason, *map(int, numbers)) for name, reason, *numbers in rows if name != "name"}
+        known: dict[str, Skipped] = {}
+        with contextlib.suppress(csv.Error):  # a quote that never ends: what stands behind it is lost
+            for row in csv.reader(io.StringIO(path.read_text("utf-8", "surrogateescape"), newline="")):
+                with contextlib.suppress(ValueError, TypeError):
+                    name, reason, *numbers = row
+                    known[name] = Skipped(reason, *map(int, numbers))
+        known.pop("name", None)
+        return known
 
     def write_skipped(self, skipped: Mapping[str, Skipped]) -> None:
         """skipped.csv anew; no file where nothing was skipped."""

@@ -121,15 +121,19 @@ class Index:
     ) -> tuple[Int[np.ndarray, "q k"], Float[np.ndarray, "q k"]]:
         """Rows of the k nearest shapes of each query and their cosine distances 1 - cos, nearest first.
 
-        An approximate engine that finds fewer than k fills up with rows of -1 at an infinite distance.
+        k counts no further than the shapes there are to find: more columns there are not. A ConfigError below 1, and
+        where there are none. An approximate engine that finds fewer fills up with rows of -1 at an infinite distance.
 
         engine: exact; hnsw or ivf-pq, approximate searches by faiss, built once; auto is exact up to two million
             shapes, and ivf-pq beyond where faiss is installed.
         without: (Q,) one row each that is not to be found: the query's own.
         """
         most = len(self) - (without is not None)
-        if not 1 <= k <= most:
-            raise ConfigError(f"k = {k}; expected 1 to {most}, the shapes there are to find")
+        if k < 1:
+            raise ConfigError(f"k = {k}; expected at least 1")
+        if most < 1:
+            raise ConfigError(f"{self.folder or 'the index'} has no shape beside the query. Try: {MAKE_ONE}")
+        k = min(k, most)
         queries = torch.nn.functional.normalize(queries.float(), dim=1)
         rows, scores = self._find(queries, k + (without is not None), self.chosen_engine(engine))
         if without is not None:

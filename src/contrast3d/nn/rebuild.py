@@ -7,6 +7,7 @@ import inspect
 import json
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from contrast3d.errors import ConfigError
@@ -15,18 +16,32 @@ from contrast3d.errors import ConfigError
 class Rebuildable(nn.Module):
     """A module that remembers the arguments of its constructor as `kwargs`, defaults included.
 
-    Derive your own encoder from it, or give it an attribute `kwargs`, and a run folder can rebuild it.
+    Derive your own encoder from it, or give it an attribute `kwargs`, and a run folder can rebuild it. `kwargs` is None
+    where keywords alone do not tell what was given: for values taken by `*args`.
     """
 
-    kwargs: dict[str, Any]
+    kwargs: dict[str, Any] | None
 
     def __new__(cls, *args: Any, **kwargs: Any):
         module = super().__new__(cls)
         if args or kwargs or not _requires_arguments(cls):  # a copy is made without them and gets its state later
-            bound = inspect.signature(cls).bind(*args, **kwargs)
-            bound.apply_defaults()
-            object.__setattr__(module, "kwargs", dict(bound.arguments))
+            object.__setattr__(module, "kwargs", _as_keywords(cls, args, kwargs))
         return module
+
+
+def _as_keywords(cls: type, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any] | None:
+    """Keywords that are the same as these arguments, defaults included; None where values went to `*args`."""
+    bound = inspect.signature(cls).bind(*args, **kwargs)
+    bound.apply_defaults()
+    given: dict[str, Any] = {}
+    for name, parameter in bound.signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            given |= bound.arguments[name]
+        elif parameter.kind is not parameter.VAR_POSITIONAL:
+            given[name] = bound.arguments[name]
+        elif bound.arguments[name]:
+            return None
+    return given
 
 
 def _requires_arguments(cls: type) -> bool:
@@ -48,9 +63,11 @@ def describe(module: nn.Module) -> dict[str, Any]:
     return {"class": f"{type(module).__module__}:{type(module).__qualname__}", "kwargs": kwargs}
 
 
-def _described(value: Any) -> dict[str, Any]:
+def _described(value: Any) -> Any:
     if isinstance(value, nn.Module):
         return describe(value)
+    if isinstance(value, np.generic):  # one number of an array
+        return value.item()
     raise TypeError(f"{type(value).__name__} is no JSON")
 
 

@@ -10,17 +10,18 @@ from pathlib import Path
 from contrast3d.downstream.table import Cell, percent
 from contrast3d.errors import ConfigError
 from contrast3d.recipes.looking import check_picture
-from contrast3d.recipes.reporting import column_of, column_order, is_stale
+from contrast3d.recipes.reporting import METRICS, column_of, column_order, is_stale
 from contrast3d.recipes.runs import Run, load_recipe_run
 
-Key = tuple[str, str, str, str]  # protocol, data set, column, data_hash: titles alone may hide another split
+# protocol, data set, column, data_hash (titles alone may hide another split), metric
+Key = tuple[str, str, str, str, str]
 
 
 @dataclass(frozen=True)
 class Entry:
     """One row: a run, or runs of one recipe that differ by seed alone.
 
-    scores: by key, accuracy by seed. over: what the seeds are of: "draws" for a single run, "pre-trainings" for
+    scores: by key, the key's metric by seed. over: what the seeds are of: "draws" for a single run, "pre-trainings" for
     several.
     """
 
@@ -63,17 +64,20 @@ def keys_of(entries: Sequence[Entry]) -> list[Key]:
     """What at least two of the entries were measured by, in the order of a table."""
     found = {key for entry in entries for key in entry.scores}
     shared = [key for key in found if sum(key in entry.scores for entry in entries) > 1]
-    return sorted(shared, key=lambda key: (key[0], key[1], key[3], column_order(key[2])))
+    return sorted(shared, key=lambda key: (*_place(key), column_order(key[2])))
 
 
 def tables(entries: Sequence[Entry]) -> list:
-    """Rich tables in per cent, one for each protocol and data set: accuracies, then differences from the first row."""
+    """Rich tables in per cent, one for each protocol and data set: what was measured, then differences from the first.
+
+    What was measured is the accuracy, and of retrieval the mean average precision.
+    """
     from rich.table import Table
 
     made, keys = [], keys_of(entries)
     for place in dict.fromkeys(map(_place, keys)):
         columns = [key for key in keys if _place(key) == place]
-        table = Table(title=f"{place[1]}: {place[0]}, accuracy in %", title_justify="left")
+        table = Table(title=f"{place[1]}: {place[0]}, {_in_percent(place)}", title_justify="left")
         table.add_column("run")
         for key in columns:
             table.add_column(key[2], justify="right")
@@ -105,7 +109,7 @@ def plot(entries: Sequence[Entry], path: Path) -> Path:
             axes.bar(at, [100 * c.mean for c in there], width, yerr=[100 * (c.std or 0) for c in there], capsize=2,
                      label=entry.title)
         axes.set_xticks(range(len(columns)), [key[2] for key in columns])
-        axes.set(title=f"{place[1]}: {place[0]}", ylabel="accuracy in %")
+        axes.set(title=f"{place[1]}: {place[0]}", ylabel=_in_percent(place))
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,20 +117,25 @@ def plot(entries: Sequence[Entry], path: Path) -> Path:
     return path
 
 
-def _place(key: Key) -> tuple[str, str, str]:
+def _place(key: Key) -> tuple[str, str, str, str]:
     """What one table is of: everything but the column."""
-    return key[0], key[1], key[3]
+    return key[0], key[1], *key[3:]
+
+
+def _in_percent(place: tuple[str, str, str, str]) -> str:
+    """"accuracy in %", "mean average precision in %"."""
+    return f"{place[3].replace('_', ' ')} in %"
 
 
 def _entry(runs: list[Run]) -> Entry:
     if len(runs) == 1:
-        scores = {key: _by_draw(result) for key, result in _accuracies(runs[0]).items()}
+        scores = {key: _by_draw(result) for key, result in _measured(runs[0]).items()}
         return Entry(runs[0].title, "draws", scores)
     if len({run.recipe.seed for run in runs}) < len(runs):
         raise ConfigError(f"two runs have the same recipe and the same seed: {', '.join(str(r.path) for r in runs)}")
     scores: dict[Key, dict[int, float]] = {}
     for run in runs:
-        for key, result in _accuracies(run).items():
+        for key, result in _measured(run).items():
             scores.setdefault(key, {})[run.recipe.seed] = result["mean"]
     return Entry(f"{runs[0].title}, {len(runs)} seeds", "pre-trainings", scores)
 
@@ -135,12 +144,12 @@ def _by_draw(result: dict) -> dict[int, float]:
     return dict(zip(result["seeds"], result["values"]))
 
 
-def _accuracies(run: Run) -> dict[Key, dict]:
-    """Its results, without those of weights that the run has left behind."""
+def _measured(run: Run) -> dict[Key, dict]:
+    """Its results in METRICS, without those of weights that the run has left behind."""
     step = run.trained()["step"] if (run.path / "encoder.safetensors").exists() else None
     return {
-        (r["protocol"], r["dataset"], column_of(r), str(r.get("data_hash"))): r for r in run.folder.results().values()
-        if r.get("metric") == "accuracy" and not is_stale(r, step)
+        (r["protocol"], r["dataset"], column_of(r), str(r.get("data_hash")), r["metric"]): r
+        for r in run.folder.results().values() if r.get("metric") in METRICS and not is_stale(r, step)
     }
 
 

@@ -146,10 +146,15 @@ def _listed(
     """The list of what cannot be embedded: what was skipped now, and earlier where its file is still there."""
     kept = {
         name: row for name, row in former.items()
-        if name not in attempted and (os.path.lexists(name) or not os.path.isabs(name))
+        if name not in attempted and (_is_there(name) or not os.path.isabs(name))
     }
     blamed = {name: () if name in again else attempted[name][1:] for name in skipped}
     return {**kept, **{name: Skipped(reason, *blamed[name]) for name, reason in skipped.items()}}
+
+
+def _is_there(name: str) -> bool:
+    """Whether the file of a name exists: of `/shapes.npz#3`, one shape of many, /shapes.npz."""
+    return os.path.lexists(name) or any(os.path.isfile(name[:i]) for i, mark in enumerate(name) if mark == "#")
 
 
 class _Sink:

@@ -48,10 +48,14 @@ def duplicates_text(index: Index, groups: Sequence[Group], most: int = 20) -> st
         lines.append(f"group {number}: {len(group.rows)} shapes")
         lines += [f"  {d:.4f}  {index.name(row)}" for row, d in zip(group.rows, group.distances)]
     if len(groups) > most:
-        lines.append(f"... and {len(groups) - most} groups more")
+        lines.append(f"... and {_groups(len(groups) - most)} more")
     copies = sum(len(group.rows) - 1 for group in groups)
-    lines.append(f"{len(groups)} groups; without duplicates {len(index) - copies:,} of {len(index):,} shapes remain")
-    return "\n".join(lines)
+    remain = f"without duplicates {len(index) - copies:,} of {len(index):,} shapes remain"
+    return "\n".join([*lines, f"{_groups(len(groups))}; {remain}"])
+
+
+def _groups(count: int) -> str:
+    return f"{count:,} group{'' if count == 1 else 's'}"
 
 
 def gallery(index: Index, path: Path, most: int = 1000) -> Path:

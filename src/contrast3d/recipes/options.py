@@ -53,6 +53,9 @@ class EvaluateOptions:
         odd = [n for n in self.labels if isinstance(n, str) and n != "all" and not re.fullmatch(r"\d+(\.\d+)?%", n)]
         if odd:
             raise ConfigError(f"--labels {odd[0]}; expected numbers, shares of each class such as 10%, or all")
+        for share in (n for n in self.labels if isinstance(n, str) and n != "all"):
+            if not 0 < float(share[:-1]) <= 100:
+                raise ConfigError(f"--labels {share}; expected a share of each class above 0% and up to 100%")
         shares = {n: f"{float(n[:-1]):g}%" for n in self.labels if isinstance(n, str) and n != "all"}
         object.__setattr__(self, "labels", tuple(shares.get(n, n) for n in self.labels))  # 10.0% is 10%
 

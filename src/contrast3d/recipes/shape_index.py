@@ -60,7 +60,7 @@ class ShapeIndex:
     def search(
         self, query: str | Path | Float[np.ndarray, "n 3"] | Tensor | Query, k: int = 10, engine: str = "auto"
     ) -> list[Hit]:
-        """The k nearest shapes; where the query is one of them, the k nearest others.
+        """The k nearest shapes; where the query is one of them, the k nearest others. All of them where k is more.
 
         query: a name in the index, a file of a mesh or point cloud, or points (N, 3), z up, in the unit sphere.
         engine: see `index.Index.search`.
