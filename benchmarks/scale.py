@@ -39,9 +39,9 @@ MILLION = 1_000_000
 QUERIES = 20
 
 
-def repeated(count: int) -> ShapeSet:
-    """(count, 1024, 3) points that take the memory of as many different shapes."""
-    points = RECIPE.shapes("train", Path("data")).points[:DIFFERENT]
+def repeated(count: int, num_points: int = RECIPE.shape_points) -> ShapeSet:
+    """(count, num_points, 3) points that take the memory of as many different shapes."""
+    points = RECIPE.shapes("train", Path("data")).points[:DIFFERENT, :num_points]
     return ShapeSet(points[torch.arange(count) % len(points)], title=f"{count} shapes")
 
 
@@ -89,9 +89,9 @@ def pretrain_stage(count: int, folder: Path, seconds: float) -> dict[str, float]
 
 
 def embed_stage(count: int, folder: Path, seconds: float) -> dict[str, float]:
-    """Into an index on disk, as `contrast3d embed` does; then queries of that index."""
+    """Into an index on disk, as `contrast3d embed` does, of shapes with as many points as a view has; then queries."""
     reader = Partwise(RECIPE.make_encoder(), RECIPE.num_points).eval()
-    shapes = repeated(count)
+    shapes = repeated(count, RECIPE.num_points)
     c3d.embed(reader, ShapeSet(shapes.points[:64]))
     start = time.perf_counter()
     found = c3d.embed(reader, shapes, out=folder / "index")

@@ -4,7 +4,7 @@
     contrast3d evaluate linear runs/instance-discrimination-ldraw40
 
 Wu et al. (CVPR 2018), on the encoder, views and length of simclr-ldraw40; one view a step costs half as much.
-Its learning rate and decay are SimCLR's; its accuracy has not been measured yet.
+Its learning rate and decay are SimCLR's. What it reaches beside the others at equal time: docs/methods/relatives.md.
 """
 
 import dataclasses

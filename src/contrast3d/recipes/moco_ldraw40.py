@@ -4,7 +4,7 @@
     contrast3d evaluate linear runs/moco-ldraw40
 
 He et al. (CVPR 2020) with the head of MoCo v2, on the encoder, views and length of simclr-ldraw40.
-Its learning rate and decay are SimCLR's; its accuracy has not been measured yet.
+Its learning rate and decay are SimCLR's. What it reaches beside the others at equal time: docs/methods/relatives.md.
 """
 
 import dataclasses
