@@ -173,7 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _markdown(rows: list[dict], efficiency: float) -> str:
-    lines = ["| stage | shapes | ms a shape | peak MB | |", "|---|---|---|---|---|"]
+    lines = ["| stage | shapes | ms a shape | private memory, MB | |", "|---|---|---|---|---|"]
     for row in rows:
         more = {"reopen_s": "opened again in {:.2f} s", "search_s": "a query {:.1f} ms, its encoding included"}
         note = "".join(text.format(row[k] * (1e3 if k == "search_s" else 1)) for k, text in more.items() if k in row)
