@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-from functools import partial
 
 import pytest
 import tiny
 
 from contrast3d import cli
-from contrast3d.downstream.finetune import finetune
 from contrast3d.errors import ConfigError
 from contrast3d.recipes import evaluate as module
 from contrast3d.recipes import reporting, table
@@ -31,11 +29,6 @@ def runs(tmp_path_factory):
     return {name: pretrain(NAME, r, Machine(out=folder / name, quiet=True))[0] for name, r in recipes.items()}
 
 
-@pytest.fixture(autouse=True)
-def few_steps(monkeypatch):
-    monkeypatch.setattr(module, "finetune", partial(finetune, min_steps=0))
-
-
 def results(run, start):
     return {name: r for name, r in run.folder.results().items() if name.startswith(start)}
 
@@ -51,7 +44,8 @@ def test_results_report_and_comparison(runs):
     found = results(runs["run"], "finetune-own")
     assert len(found) == 6
     result = found["finetune-ownrest-50percent"]
-    assert (result["protocol"], result["labels_per_class"], len(result["values"])) == ("fine-tuning", "50%", 2)
+    called = "fine-tuning (epochs 2, min_steps 0)"
+    assert (result["protocol"], result["labels_per_class"], len(result["values"])) == (called, "50%", 2)
     assert set(result["baselines"]) == {"majority class", "linear probe, frozen", "from scratch"}
     assert result["overrides"]["embed_dim"] == 16
     page = reporting.report(runs["run"]).read_text()
@@ -59,7 +53,7 @@ def test_results_report_and_comparison(runs):
         assert words in page
     evaluate("finetune", runs["other"], labels_per_class=(5,), draws=2, epochs=2)
     (shown,) = tables(compare([r.path for r in runs.values()]))
-    assert (shown.title, shown.row_count) == ("own (rest): fine-tuning, accuracy in %", 3)
+    assert (shown.title, shown.row_count) == (f"own (rest): {called}, accuracy in %", 3)
 
 
 def test_best_on_test_is_marked_and_gives_no_confusions(runs):
