@@ -92,7 +92,7 @@ def _cells(run: Run, protocol: str) -> list[dict]:
 def _means(run: Run, options: argparse.Namespace, cells: dict[int | str, dict]) -> dict[int | str, float]:
     """By number of labels, those of the first run's `cells`: our accuracy, mean over the same label draws."""
     seeds = max((cell["seeds"] for cell in cells.values()), key=len)
-    data = tuple(run.recipe.shapes(split, options.data_root) for split in ("train", "test"))
+    data = run.recipe.splits(options.data_root)
     table = label_efficiency(
         options.protocol, run.reader(), data, name=run.title, draws=len(seeds), seed=seeds[0], make_untrained=False,
         labels_per_class=[None if labels == "all" else labels for labels in cells],

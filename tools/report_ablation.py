@@ -24,11 +24,12 @@ from contrast3d.downstream import baselines
 from contrast3d.downstream.features import extract
 from contrast3d.downstream.probes import Prediction, probe
 from contrast3d.downstream.report_probe import report_probe
-from contrast3d.downstream.results import provenance, write_json
+from contrast3d.downstream.results import provenance, slug, write_json
 from contrast3d.downstream.table import Cell, percent
 from contrast3d.recipes.contrast import ContrastRecipe
 from contrast3d.recipes.machine import Machine
 from contrast3d.recipes.pretrain import pretrain
+from contrast3d.recipes.runs import overrides_of
 from contrast3d.recipes.table import find
 
 NAME = "simclr-shapenetpart-corrected"
@@ -70,33 +71,29 @@ def recipe_of(variant: str, options: argparse.Namespace, seed: int) -> ContrastR
 
 
 def trained(variant: str, options: argparse.Namespace, seed: int) -> nn.Module:
-    machine = Machine(out=options.out / f"{plain(variant)}-{seed}", threads=options.threads)
+    machine = Machine(out=options.out / f"{slug(variant)}-{seed}", threads=options.threads)
     run, outcome = pretrain(NAME, recipe_of(variant, options, seed), machine)
     if outcome.status != "finished":
         sys.exit(outcome.exit_code)
     return run.reader()
 
 
-def plain(text: str) -> str:
-    return "-".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
-
-
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     corrected = recipe_of("corrected", options, 0)
-    train, test = corrected.shapes("train", Path("data")), corrected.shapes("test", Path("data"))
+    train, test = corrected.splits(Path("data"))
     majority = baselines.majority(train.labels, test.labels).accuracy
     started, rows = time.perf_counter(), {}
     for name in ("untrained", *VARIANTS):
-        recipes = [recipe_of(name, options, s) if name in VARIANTS else corrected for s in options.seeds]
         readers = [trained(name, options, s) if name in VARIANTS else corrected.make_reader(s) for s in options.seeds]
         for kind, read in PROBES.items():
             cell = Cell(tuple(read(r.eval(), train, test, s).accuracy for r, s in zip(readers, options.seeds)))
             rows.setdefault(name, {})[kind] = cell
             print(f"{name:28} {kind:14} {percent(cell.mean, cell.std)}", flush=True)
             if name in VARIANTS:
-                write_json(Path("results/report-ablation") / f"{plain(name)}-{plain(kind)}.json", {
-                    "recipe": NAME, "overrides": _overrides(recipes[0]), "protocol": f"{kind} probe",
+                write_json(Path("results/report-ablation") / f"{slug(name)}-{slug(kind)}.json", {
+                    "recipe": NAME, "overrides": overrides_of(NAME, recipe_of(name, options, find(NAME).seed)),
+                    "protocol": f"{kind} probe",
                     "dataset": "LDraw-40", "metric": "accuracy", "mean": cell.mean, "std": cell.std,
                     "values": list(cell.values), "seeds": options.seeds, "paper": None,
                     "data_hash": f"{train.hash}-{test.hash}",
@@ -109,12 +106,6 @@ def main(arguments: list[str] | None = None) -> int:
                 })
     print(_markdown(rows))
     return 0
-
-
-def _overrides(recipe: ContrastRecipe) -> dict:
-    """The fields in which a recipe departs from the named one, its seed aside."""
-    named, own = dataclasses.asdict(find(NAME)), dataclasses.asdict(recipe)
-    return {key: value for key, value in own.items() if value != named[key] and key != "seed"}
 
 
 def _markdown(rows: dict[str, dict[str, Cell]]) -> str:

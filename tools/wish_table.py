@@ -19,12 +19,12 @@ import time
 from functools import partial
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream.features import extract
-from contrast3d.downstream.probes import Prediction, probe
-from contrast3d.downstream.results import provenance, write_json
+from contrast3d.downstream.probes import probe_few
+from contrast3d.downstream.results import provenance, slug, write_json
 from contrast3d.downstream.splits import few_labels
 from contrast3d.downstream.table import Cell, percent
 from contrast3d.engine import distributed
@@ -32,6 +32,7 @@ from contrast3d.engine.loop import train
 from contrast3d.recipes.contrast import ContrastRecipe
 from contrast3d.recipes.machine import Machine
 from contrast3d.recipes.pretrain import pretrain
+from contrast3d.recipes.runs import overrides_of
 from contrast3d.recipes.table import find
 
 NAME = "simclr-ldraw40-pool"
@@ -79,7 +80,7 @@ def _seconds_per_epoch(recipe: ContrastRecipe, shapes: ShapeSet) -> float:
 
 
 def trained(variant: str, options: argparse.Namespace, seed: int, epochs: int) -> nn.Module:
-    machine = Machine(data_root=options.data_root, out=options.out / f"{plain(variant)}-{seed}",
+    machine = Machine(data_root=options.data_root, out=options.out / f"{slug(variant)}-{seed}",
                       threads=options.threads)
     run, outcome = pretrain(NAME, recipe_of(variant, seed, epochs), machine)
     if outcome.status != "finished":
@@ -90,34 +91,26 @@ def trained(variant: str, options: argparse.Namespace, seed: int, epochs: int) -
 def measured(encoder: nn.Module, data: tuple[ShapeSet, ShapeSet], path: Path) -> dict[str, float]:
     """Linear probes: cross-validated within the training set, and test accuracy by labels; kept beside the run."""
     if not path.exists():
-        (train_set, test_set), (x, y) = data, (extract(encoder, shapes) for shapes in data)
-
-        def read(rows: Tensor, draw: int) -> Prediction:
-            groups = None if train_set.groups is None else train_set.groups[rows]
-            return probe("linear", x[rows], train_set.labels[rows], y, test_set.labels, groups, draw)
+        features, labels = tuple(extract(encoder, shapes) for shapes in data), data[0].labels
 
         draws = {n: range(DRAWS if n else 1) for n in LABELS}
-        few = {n: [read(few_labels(train_set.labels, n, d), d) for d in draws[n]] for n in LABELS}
+        few = {n: [probe_few("linear", features, *data, few_labels(labels, n, d), d) for d in draws[n]] for n in LABELS}
         means = {str(n or "all"): statistics.mean(p.accuracy for p in few[n]) for n in LABELS}
         write_json(path, {"cross-validated": few[None][0].validation, **means})
     return json.loads(path.read_text())
-
-
-def plain(text: str) -> str:
-    return "-".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     Machine(threads=options.threads).set_threads()
     started, epochs = time.perf_counter(), epochs_within(options)
-    data = tuple(recipe_of(NAME, 0).shapes(split, options.data_root) for split in ("train", "test"))
+    data = recipe_of(NAME, 0).splits(options.data_root)
     rows: dict[str, list[dict[str, float]]] = {}
     for seed in options.seeds:
         for name in options.only or (UNTRAINED, *VARIANTS):
             make = recipe_of(name, seed).make_reader if name == UNTRAINED else partial(
                 trained, name, options, seed, epochs[name])
-            read = measured(make().eval(), data, options.out / f"{plain(name)}-{seed}.json")
+            read = measured(make().eval(), data, options.out / f"{slug(name)}-{seed}.json")
             rows.setdefault(name, []).append(read)
             print(f"{name:28} seed {seed}: " + ", ".join(f"{k} {v:.1%}" for k, v in read.items()), flush=True)
     if not options.only:
@@ -130,15 +123,14 @@ def _save(
     rows: dict[str, list[dict[str, float]]], options: argparse.Namespace, epochs: dict[str, int],
     data: tuple[ShapeSet, ShapeSet], wall_s: float,
 ) -> None:
-    base = dataclasses.asdict(find(NAME))
     for name, reads in rows.items():
         if name == UNTRAINED:
             continue
-        own = dataclasses.asdict(recipe_of(name, 0, epochs[name]))
+        own = recipe_of(name, find(NAME).seed, epochs[name])
         for labels in (str(n or "all") for n in LABELS):
             ours, fresh = (Cell(tuple(r[labels] for r in rows[n])) for n in (name, UNTRAINED))
-            write_json(Path("results/wish") / f"{plain(name)}-{labels}.json", {
-                "recipe": NAME, "overrides": {k: v for k, v in own.items() if v != base[k] and k != "seed"},
+            write_json(Path("results/wish") / f"{slug(name)}-{labels}.json", {
+                "recipe": NAME, "overrides": overrides_of(NAME, own),
                 "protocol": "linear probe", "dataset": "LDraw-40", "metric": "accuracy", "labels_per_class": labels,
                 "mean": ours.mean, "std": ours.std, "values": list(ours.values), "seeds": options.seeds, "paper": None,
                 "cross_validated": [r["cross-validated"] for r in reads], "data_hash": "-".join(s.hash for s in data),

@@ -1,6 +1,6 @@
 """The batch types that every layer of the library exchanges: `Clouds` in, `Features` out.
 
-Shape legend (see CONTRIBUTING): B clouds, N points, C channels, D embedding width, K neighbours.
+Shape legend (see CONTRIBUTING): B clouds, N points, M voxels, C channels, D embedding width, K neighbours, P pairs.
 """
 
 from __future__ import annotations
@@ -130,6 +130,30 @@ class Clouds:
 
     def to(self, *args, **kwargs) -> Clouds:
         return Clouds(**{f.name: _moved(getattr(self, f.name), *args, **kwargs) for f in dataclasses.fields(self)})
+
+
+@dataclass(frozen=True)
+class ViewPairs:
+    """Two partial views of each of B scenes, and which of their points are the same place.
+
+    first, second: the views, each in a frame of its own.
+    matches: (P, 2) int64 rows into the packed points of `first` and of `second`; a point may match several.
+    """
+
+    first: Clouds
+    second: Clouds
+    matches: Int[Tensor, "p 2"]
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @property
+    def device(self) -> torch.device:
+        return self.first.device
+
+    def to(self, *args, **kwargs) -> ViewPairs:
+        moved = (v.to(*args, **kwargs) for v in (self.first, self.second, self.matches))
+        return ViewPairs(*moved)
 
 
 @dataclass(frozen=True)

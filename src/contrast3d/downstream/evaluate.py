@@ -18,7 +18,7 @@ from contrast3d.downstream import baselines
 from contrast3d.downstream.features import extract
 from contrast3d.downstream.finetune import finetune as finetune
 from contrast3d.downstream.finetune import finetune_best_on_test as finetune_best_on_test
-from contrast3d.downstream.probes import Prediction, probe, probe_all
+from contrast3d.downstream.probes import Prediction, probe, probe_all, probe_few
 from contrast3d.downstream.retrieval import retrieval as retrieval
 from contrast3d.downstream.splits import Data, few_labels, folds, labelled_splits
 from contrast3d.downstream.table import MAJORITY, SUPERVISED, TRAINING_FREE, UNTRAINED, Budget, Table
@@ -75,7 +75,7 @@ def label_efficiency(
             for budget in table.budgets:
                 if s == seed or varies or budget is not None:
                     places.append(budget)
-                    jobs.append(partial(_probed, kind, train, test, features, few_labels(train.labels, budget, s), s))
+                    jobs.append(partial(probe_few, kind, features, train, test, few_labels(train.labels, budget, s), s))
         for budget, prediction in zip(places, probe_all(jobs)):
             table.add(contestant, budget, prediction)
 
@@ -101,14 +101,6 @@ def label_efficiency(
 linear = partial(label_efficiency, "linear")
 svm = partial(label_efficiency, "svm")
 knn = partial(label_efficiency, "knn")
-
-
-def _probed(
-    kind: str, train: ShapeSet, test: ShapeSet, features: baselines.FeaturePair, rows: Int[Tensor, " r"],
-    seed: int,
-) -> Prediction:
-    groups = None if train.groups is None else train.groups[rows]
-    return probe(kind, features[0][rows], train.labels[rows], features[1], test.labels, groups, seed)
 
 
 def svm_holdout(

@@ -23,7 +23,7 @@ from contrast3d.data.transforms import Transform
 from contrast3d.downstream import baselines
 from contrast3d.downstream.classification import Classifier, fit_classifier, predict
 from contrast3d.downstream.features import device_of, extract
-from contrast3d.downstream.probes import Prediction, probe, probe_all
+from contrast3d.downstream.probes import Prediction, probe_all, probe_few
 from contrast3d.downstream.splits import Data, few_labels, labelled_splits
 from contrast3d.downstream.table import (
     FROZEN,
@@ -223,9 +223,5 @@ def _probed(
     encoder: nn.Module, train: ShapeSet, test: ShapeSet, rows: dict[tuple[Budget, int], Int[Tensor, " r"]]
 ) -> list[Prediction]:
     """The linear probe of the frozen encoder on each of the draws."""
-    x, y = extract(encoder, train), extract(encoder, test)
-    return probe_all([
-        partial(probe, "linear", x[r], train.labels[r], y, test.labels,
-                None if train.groups is None else train.groups[r], s)
-        for (_, s), r in rows.items()
-    ])
+    features = extract(encoder, train), extract(encoder, test)
+    return probe_all([partial(probe_few, "linear", features, train, test, r, s) for (_, s), r in rows.items()])

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream.linear_models import fit_path, softmax_loss, squared_hinge_loss
 from contrast3d.downstream.splits import folds
 from contrast3d.errors import ConfigError
@@ -71,6 +72,15 @@ def probe(
         value, validation = _choose(path, grid, knob, train_x, train_y, splits, threads)
         predictions = next(path(train_x, train_y, test_x, (value,), FINAL_TOL))
     return Prediction.score(predictions, test_y, validation, **{knob: value})
+
+
+def probe_few(
+    kind: str, features: tuple[Float[Tensor, "s d"], Float[Tensor, "t d"]], train: ShapeSet, test: ShapeSet,
+    rows: Int[Tensor, " r"], seed: int,
+) -> Prediction:
+    """`probe` with the labels of these training rows alone. features: of all of train and of test."""
+    groups = None if train.groups is None else train.groups[rows]
+    return probe(kind, features[0][rows], train.labels[rows], features[1], test.labels, groups, seed)
 
 
 def probe_all(jobs: Sequence[Callable[[], Prediction]]) -> list[Prediction]:

@@ -58,6 +58,11 @@ def provenance(device: torch.device | str = "cpu") -> dict[str, str]:
     return {"commit": commit(), "command": command(), "device": device_name(device)}
 
 
+def slug(text: str) -> str:
+    """`text` as part of a file's name: "SimCLR, batch 32" is simclr-batch-32."""
+    return "-".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
+
+
 def write_json(path: Path | str, content: dict | list) -> Path:
     """Write `content` in one step: a reader sees the old file or the new one, never half of it."""
     path = Path(path)

@@ -37,7 +37,7 @@ def report(
     """Write report.html of a run; what the run has not measured yet is left out of the page."""
     recipe, target = run.recipe, pick_device(device)
     step = run.trained()["step"]
-    train, test = (recipe.shapes(split, data_root) for split in ("train", "test"))
+    train, test = recipe.splits(data_root)
     kind = "training shapes" if test.hash == train.hash else "test shapes"  # without labels a file is not split
     features = extract(run.reader().to(target), test)
     results = run.folder.results()

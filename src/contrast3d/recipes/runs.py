@@ -92,9 +92,7 @@ class Run(Trained):
 
     def overrides(self) -> dict:
         """The fields in which the run differs from its recipe, with the run's values."""
-        default = table.find(self.name)
-        values = {f.name: getattr(self.recipe, f.name) for f in dataclasses.fields(default)}
-        return {key: value for key, value in values.items() if value != getattr(default, key)}
+        return overrides_of(self.name, self.recipe)
 
     def finished(self) -> bool:
         """Whether the last epoch of the recipe is closed, and the weights are those of its end."""
@@ -123,6 +121,13 @@ class FittedRun(Trained):
 
     def make_encoder(self) -> nn.Module:
         return rebuild(self.described) if self.given is None else self.given
+
+
+def overrides_of(name: str, recipe: ContrastRecipe) -> dict:
+    """The fields in which `recipe` differs from the one called `name`, with its own values."""
+    default = table.find(name)
+    values = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(default)}
+    return {key: value for key, value in values.items() if value != getattr(default, key)}
 
 
 def record(name: str, recipe: ContrastRecipe, data_hash: str | None = None) -> dict:

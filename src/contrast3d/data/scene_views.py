@@ -1,0 +1,125 @@
+"""`SceneViews`: the partial views of one scene, their poses, and which of them overlap; one file per scene."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from contrast3d.errors import DataError, MissingDataError
+
+MILLIMETRES = 1000.0
+_ARRAYS = {  # what a file holds: the kinds of its type, and its shape, -1 for any length
+    "xyz_mm": ("i", (-1, 3)), "offset": ("iu", (-1,)), "pose": ("f", (-1, 4, 4)), "frames": ("iu", (-1, 2)),
+    "pairs": ("iu", (-1, 2)), "overlap": ("f", (-1,)),
+}
+_OPTIONAL = {"frames", "pairs", "overlap"}
+EXPECTED = (
+    "a .npz with xyz_mm (N, 3) int16, offset (V + 1) integers, pose (V, 4, 4) floats, and, if known, frames (V, 2), "
+    "pairs (P, 2), overlap (P)"
+)
+
+
+@dataclass(frozen=True)
+class SceneViews:
+    """V views of one scene: depth frames or fused fragments, each in its own frame, with its pose.
+
+    xyz_mm: (sum N, 3) int16 view-local coordinates in millimetres, so that a view reaches 32 m.
+    offsets: (V + 1,) int64; view v owns rows offsets[v] : offsets[v + 1].
+    poses: (V, 4, 4) float64, view to world, metres.
+    frames: (V, 2) int64 first and last frame that a view was made of.
+    pairs: (P, 2) int64 views that overlap, first below second; empty where not yet searched for.
+    overlaps: (P,) float32 share of a view that the other one sees too, the larger of the two directions.
+    name: of the scene.
+    """
+
+    xyz_mm: np.ndarray
+    offsets: np.ndarray
+    poses: np.ndarray
+    name: str = "scene"
+    frames: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    pairs: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    overlaps: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+
+    @classmethod
+    def of(cls, views: Sequence[np.ndarray], poses: np.ndarray, name: str = "scene", **fields) -> SceneViews:
+        """Views (N_v, 3) in metres, each in its own frame; a DataError where one reaches beyond 32 m."""
+        offsets = np.cumsum([0] + [len(v) for v in views])
+        points = np.concatenate(views) if len(views) else np.zeros((0, 3))
+        rounded = np.rint(points * MILLIMETRES)
+        if len(rounded) and not np.abs(rounded).max() <= np.iinfo(np.int16).max:
+            raise DataError(name, f"a point {np.abs(points).max():.1f} m from its camera", "views within 32 m, no NaN")
+        return cls(rounded.astype(np.int16), offsets.astype(np.int64), np.asarray(poses, np.float64), name, **fields)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def points(self, view: int) -> np.ndarray:
+        """(N, 3) float32, metres, in the view's own frame."""
+        rows = self.xyz_mm[self.offsets[view] : self.offsets[view + 1]]
+        return rows.astype(np.float32) / np.float32(MILLIMETRES)
+
+    def world(self, view: int) -> np.ndarray:
+        """(N, 3) float64, metres, in the frame of the scene."""
+        return self.points(view).astype(np.float64) @ self.poses[view, :3, :3].T + self.poses[view, :3, 3]
+
+    def relative(self, first: int, second: int) -> np.ndarray:
+        """(4, 4) float64: takes coordinates of the view `first` to those of `second`."""
+        return np.linalg.inv(self.poses[second]) @ self.poses[first]
+
+
+def save_views(scene: SceneViews, path: Path | str) -> Path:
+    """Write a scene to one compressed .npz, whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(
+                file, xyz_mm=scene.xyz_mm, offset=scene.offsets, pose=scene.poses, frames=scene.frames,
+                pairs=scene.pairs, overlap=scene.overlaps,
+            )
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def load_views(path: Path | str) -> SceneViews:
+    """Read what `save_views` wrote, or a scene of fused fragments in the same layout; a DataError says what is odd."""
+    path = Path(path)
+    if not path.is_file():
+        raise MissingDataError(str(path), "no such file", EXPECTED)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in _ARRAYS if name in file.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(str(path), f"cannot be read: {error}", EXPECTED) from None
+    for name, (kinds, shape) in _ARRAYS.items():
+        if name not in arrays:
+            if name in _OPTIONAL:
+                continue
+            raise DataError(str(path), f"no array {name}", EXPECTED)
+        array = arrays[name]
+        fits = len(array.shape) == len(shape) and all(want in (-1, have) for want, have in zip(shape, array.shape))
+        if array.dtype.kind not in kinds or not fits:
+            raise DataError(str(path), f"{name} of {array.dtype} and shape {array.shape}", EXPECTED)
+    offsets, poses = arrays["offset"].astype(np.int64), arrays["pose"].astype(np.float64)
+    views = len(offsets) - 1
+    if views < 0 or offsets[0] != 0 or (np.diff(offsets) < 0).any() or offsets[-1] != len(arrays["xyz_mm"]):
+        raise DataError(str(path), "offset does not cut xyz_mm into views", EXPECTED)
+    if len(poses) != views or not np.isfinite(poses).all():
+        raise DataError(str(path), f"{len(poses)} poses for {views} views, or one that is not finite", EXPECTED)
+    pairs = arrays.get("pairs", np.zeros((0, 2))).astype(np.int64)
+    overlaps = arrays.get("overlap", np.zeros(len(pairs))).astype(np.float32)
+    if len(overlaps) != len(pairs) or (len(pairs) and not (pairs.min() >= 0 and pairs.max() < views)):
+        raise DataError(str(path), "pairs name views that are not there, or overlap is of another length", EXPECTED)
+    frames = arrays.get("frames", np.zeros((0, 2))).astype(np.int64)
+    return SceneViews(arrays["xyz_mm"].astype(np.int16), offsets, poses, path.stem, frames, pairs, overlaps)
