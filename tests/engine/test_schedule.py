@@ -1,7 +1,9 @@
 import math
 
 import pytest
+from toys import Plain
 
+from contrast3d.engine.optimizers import build_optimizer
 from contrast3d.engine.schedule import Plan
 from contrast3d.engine.settings import Training
 from contrast3d.errors import ConfigError
@@ -31,6 +33,29 @@ def test_step_schedule_is_torch_steplr():
         reference.step()
 
 
+def test_poly_follows_the_formula_of_the_segmentation():
+    plan = Plan(Training(epochs=4, schedule="poly"), batches_per_epoch=5)
+    factors = [plan.lr_factor(step, 0.0) for step in range(plan.steps)]
+    assert factors == pytest.approx([(1 - t / 21) ** 0.9 for t in range(20)])
+    assert factors[0] == 1
+    straight = Plan(Training(epochs=4, schedule="poly", poly_power=1.0, warmup_epochs=1.0), batches_per_epoch=5)
+    assert straight.lr_factor(4, 0.0) == straight.lr_factor(5, 0.0) == 1
+    assert straight.lr_factor(13, 0.0) == pytest.approx(0.5)
+
+
+def test_dampening_reaches_sgd():
+    optimizer = build_optimizer(Plain(), Training(optimizer="sgd", momentum=0.9, dampening=0.1))
+    assert {(g["momentum"], g["dampening"]) for g in optimizer.param_groups} == {(0.9, 0.1)}
+
+
+def test_what_runs_of_before_did_not_know_is_no_part_of_their_settings():
+    """A run without these fields resumes; one that sets them is told apart."""
+    plain = Training().fingerprint
+    assert not {"dampening", "poly_power"} & set(plain)
+    assert Training(dampening=0.1).fingerprint == {**plain, "dampening": 0.1}
+    assert Training(schedule="poly", poly_power=1.0).fingerprint == {**plain, "schedule": "poly", "poly_power": 1.0}
+
+
 def test_constant_after_a_fractional_warmup():
     plan = Plan(Training(epochs=4, warmup_epochs=0.5, schedule="constant"), batches_per_epoch=4)
     assert [plan.lr_factor(t, 0.0) for t in range(4)] == [0.5, 1.0, 1.0, 1.0]
@@ -55,6 +80,7 @@ def test_a_time_budget_moves_the_schedule_forward():
 @pytest.mark.parametrize(("field", "value"), [
     ("epochs", 0), ("optimizer", "lamb"), ("lr", 0.0), ("lr", math.nan), ("weight_decay", -0.1),
     ("momentum", 1.0), ("schedule", "linear"), ("warmup_epochs", 100.0), ("clip_norm", 0.0),
+    ("dampening", 1.0), ("poly_power", 0.0),
     ("accumulate", 0), ("precision", "float16"), ("max_seconds", -1.0), ("seed", -1),
     ("weight_decay", math.nan),
 ])

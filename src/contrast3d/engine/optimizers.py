@@ -28,7 +28,8 @@ def build_optimizer(method: nn.Module, settings: Training) -> torch.optim.Optimi
         optimizer = torch.optim.Adam(groups, settings.lr, weight_decay=settings.weight_decay)
     else:
         optimizer = torch.optim.SGD(
-            groups, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+            groups, settings.lr, momentum=settings.momentum, dampening=settings.dampening,
+            weight_decay=settings.weight_decay,
         )
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]

@@ -42,7 +42,8 @@ class Plan:
         """Multiplier of the peak learning rate for optimiser step `step` (0-based).
 
         Warm-up over W steps: (t + 1) / W. Afterwards, with T steps in all, cosine:
-        (1 + cos(pi (t - W) / (T - W))) / 2; step: step_gamma^floor(epoch / step_epochs).
+        (1 + cos(pi (t - W) / (T - W))) / 2; poly: (1 - (t - W) / (T - W + 1))^poly_power, never quite zero;
+        step: step_gamma^floor(epoch / step_epochs).
         A time budget moves t forward, so that the schedule always ends with the run.
         """
         t = self._effective_step(step, seconds)
@@ -51,6 +52,8 @@ class Plan:
             return min(1.0, (t + 1) / warmup)
         if self.settings.schedule == "cosine":
             return 0.5 * (1 + math.cos(math.pi * min(1.0, (t - warmup) / (self.steps - warmup))))
+        if self.settings.schedule == "poly":
+            return max(0.0, 1 - (t - warmup) / (self.steps - warmup + 1)) ** self.settings.poly_power
         if self.settings.schedule == "step":
             return self.settings.step_gamma ** (t // self.steps_per_epoch // self.settings.step_epochs)
         return 1.0

@@ -10,8 +10,9 @@ from typing import Literal, get_args
 from contrast3d.errors import ConfigError
 
 Optimizer = Literal["adamw", "adam", "sgd"]
-Schedule = Literal["cosine", "step", "constant"]
+Schedule = Literal["cosine", "poly", "step", "constant"]
 Precision = Literal["float32", "bfloat16"]
+_LATER = ("dampening", "poly_power")  # fields that runs of before do not know: at their defaults they change nothing
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,10 @@ class Training:
     optimizer: adamw (decoupled weight decay), adam (L2 penalty) or sgd (with momentum).
     lr: peak learning rate.
     weight_decay: not applied to biases, norms and other 1-D parameters unless method.param_groups() does.
-    momentum: of sgd.
-    schedule: after the warm-up: cosine to zero, a factor `step_gamma` every `step_epochs`, or constant.
+    momentum: of sgd. dampening: of its momentum; 0.1 in the segmentation of PointContrast.
+    schedule: after the warm-up: cosine to zero, poly to nearly zero, a factor `step_gamma` every `step_epochs`, or
+        constant.
+    poly_power: of the poly schedule; 1 is a straight line.
     step_epochs: epochs between two drops of the step schedule.
     step_gamma: factor of each drop.
     warmup_epochs: epochs of linear warm-up; fractions are allowed.
@@ -42,7 +45,9 @@ class Training:
     lr: float = 1e-3
     weight_decay: float = 0.05
     momentum: float = 0.9
+    dampening: float = 0.0
     schedule: Schedule = "cosine"
+    poly_power: float = 0.9
     step_epochs: int = 20
     step_gamma: float = 0.5
     warmup_epochs: float = 0.0
@@ -60,14 +65,15 @@ class Training:
         for field in ("epochs", "step_epochs", "accumulate"):
             value = getattr(self, field)
             _require(self, field, isinstance(value, int) and value >= 1, "a whole number of at least 1")
-        for field in ("lr", "step_gamma"):
+        for field in ("lr", "step_gamma", "poly_power"):
             _require(self, field, 0 < getattr(self, field) < math.inf, "a positive number")
         for field in ("clip_norm", "max_seconds", "micro_batch"):
             value = getattr(self, field)
             _require(self, field, value is None or value > 0, "a positive number or None")
         for field in ("weight_decay", "checkpoint_seconds"):
             _require(self, field, getattr(self, field) >= 0, "zero or a positive number")
-        _require(self, "momentum", 0 <= self.momentum < 1, "a number in [0, 1)")
+        for field in ("momentum", "dampening"):
+            _require(self, field, 0 <= getattr(self, field) < 1, "a number in [0, 1)")
         _require(self, "warmup_epochs", 0 <= self.warmup_epochs < self.epochs, "at least 0 and below epochs")
         _require(self, "seed", isinstance(self.seed, int) and 0 <= self.seed < 2**31, "in [0, 2^31)")
 
@@ -76,7 +82,8 @@ class Training:
         """The fields that shape the numbers; a run only resumes with the same ones."""
         fields = dataclasses.asdict(self)
         del fields["checkpoint_seconds"]
-        return fields
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        return {name: value for name, value in fields.items() if name not in _LATER or value != defaults[name]}
 
 
 def _require(settings: Training, field: str, holds: bool, expected: str) -> None:
