@@ -1,0 +1,140 @@
+"""What registration is judged on: the fragments of a scene, thinned, and the pairs of them that overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from contrast3d.data.scene_views import SceneViews
+from contrast3d.errors import ConfigError, DataError
+
+OVERLAP_VOXEL, OVERLAP_RADIUS = 0.05, 0.075  # metres; PointContrast's: 1.5 voxels of 5 cm
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two fragments that overlap.
+
+    first, second: their numbers. truth: (4, 4) takes coordinates of the first to those of the second. matches: (C, 2)
+    rows of their points that are the same place under it: of each point of the first the nearest of the second, within
+    7.5 cm.
+    """
+
+    first: int
+    second: int
+    truth: np.ndarray
+    matches: np.ndarray
+
+
+@dataclass(frozen=True)
+class Fragments:
+    """A scene ready to be registered.
+
+    points: of each fragment, (N, 3) float32 in its own frame, one of each voxel. keypoints: of each, rows (K,) of them.
+    """
+
+    name: str
+    points: list[np.ndarray]
+    keypoints: list[np.ndarray]
+    pairs: list[Pair]
+
+
+def thinned(points: np.ndarray, voxel_size: float) -> np.ndarray:
+    """The first point of each voxel of the grid floor(points / voxel_size), in their order."""
+    coords = np.floor(points / voxel_size).astype(np.int64)
+    return points[np.sort(np.unique(coords, axis=0, return_index=True)[1])]
+
+
+def prepared(
+    scene: SceneViews, *, voxel_size: float = 0.05, num_keypoints: int = 5000, overlap: float = 0.3,
+    consecutive: bool = False, seed: int = 0,
+) -> Fragments:
+    """Thin a scene, draw up to `num_keypoints` points of each fragment, and find the pairs to register.
+
+    overlap, consecutive: of `overlapping`. Fragment v draws by (seed, v) alone.
+    """
+    if not (voxel_size > 0 and num_keypoints > 0):
+        raise ConfigError(f"registration: {voxel_size=}, {num_keypoints=}; both must be positive")
+    points = [thinned(scene.points(v), voxel_size) for v in range(len(scene))]
+    keypoints = [
+        np.sort(np.random.default_rng((seed, v)).permutation(len(p))[:num_keypoints]) for v, p in enumerate(points)
+    ]
+    pairs = [
+        Pair(i, j, scene.relative(i, j), true_matches(points[i], points[j], scene.relative(i, j)))
+        for i, j in overlapping(scene, overlap, consecutive).tolist()
+    ]
+    return Fragments(scene.name, points, keypoints, pairs)
+
+
+def true_matches(first: np.ndarray, second: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(C, 2) rows: of each point of `first` the nearest of `second` under the true pose, where within 7.5 cm."""
+    from scipy.spatial import cKDTree
+
+    if not len(first) or not len(second):
+        return np.zeros((0, 2), np.int64)
+    there = first @ truth[:3, :3].T + truth[:3, 3]
+    distances, rows = cKDTree(second).query(there, distance_upper_bound=OVERLAP_RADIUS)
+    found = np.flatnonzero(np.isfinite(distances))
+    return np.column_stack([found, rows[found]]).astype(np.int64)
+
+
+def overlapping(scene: SceneViews, least: float = 0.3, consecutive: bool = False) -> np.ndarray:
+    """(P, 2) pairs i < j of views that overlap by at least `least`, those that the scene lists or else searched for.
+
+    consecutive: also j = i + 1. 3DMatch counts the recall of registration without them (a sensor's own tracking
+    settles them), the feature-match recall of PPFNet and FCGF is over all pairs of its list.
+    """
+    if not 0 <= least <= 1:
+        raise ConfigError(f"an overlap of {least}; expected a share between 0 and 1")
+    pairs, overlaps = (scene.pairs, scene.overlaps) if len(scene.pairs) else overlaps_of(scene)
+    far = pairs[:, 1] - pairs[:, 0] > (0 if consecutive else 1)
+    return pairs[far & (overlaps >= least)]
+
+
+def overlaps_of(scene: SceneViews) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs (P, 2) of views that overlap at all, and by how much (P,) float32.
+
+    Of the centroids of 5 cm voxels in the world's frame, the share that have one of the other view within 7.5 cm; the
+    larger of the two directions.
+    """
+    from scipy.spatial import cKDTree
+
+    clouds = [_centroids(scene.world(v)) for v in range(len(scene))]
+    trees = [cKDTree(c) if len(c) else None for c in clouds]
+    pairs, overlaps = [], []
+    for i in range(len(clouds)):
+        for j in range(i + 1, len(clouds)):
+            if not len(clouds[i]) or not len(clouds[j]) or _apart(clouds[i], clouds[j]):
+                continue
+            share = max(_share(clouds[i], trees[j]), _share(clouds[j], trees[i]))
+            if share > 0:
+                pairs.append((i, j))
+                overlaps.append(share)
+    return np.array(pairs, np.int64).reshape(-1, 2), np.array(overlaps, np.float32)
+
+
+def _centroids(points: np.ndarray) -> np.ndarray:
+    """(M, 3) mean of the points of each occupied voxel."""
+    coords = np.floor(points / OVERLAP_VOXEL).astype(np.int64)
+    _, voxel, count = np.unique(coords, axis=0, return_inverse=True, return_counts=True)
+    sums = [np.bincount(voxel.ravel(), points[:, axis], len(count)) for axis in range(3)]
+    return np.column_stack(sums) / count[:, None]
+
+
+def _apart(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether the bounding boxes are farther apart than what counts as overlap."""
+    gap = np.maximum(a.min(0) - b.max(0), b.min(0) - a.max(0))
+    return bool((gap > OVERLAP_RADIUS).any())
+
+
+def _share(points: np.ndarray, tree) -> float:
+    distances, _ = tree.query(points, distance_upper_bound=OVERLAP_RADIUS)
+    return float(np.isfinite(distances).mean())
+
+
+def check_scenes(scenes: Sequence[SceneViews]) -> None:
+    """A DataError where there is nothing to register."""
+    if not scenes or not any(len(scene) > 1 for scene in scenes):
+        raise DataError("registration", f"{len(scenes)} scenes, none of two views", "scenes with overlapping views")
