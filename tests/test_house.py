@@ -23,7 +23,7 @@ PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.
 # docs/design.md, "Layout and direction": a part imports from lines above its own, never from beside or below.
 LEVELS = (
     ("errors", "tally"),
-    ("types",),
+    ("types", "inert_pickle"),
     ("ops",),
     ("nn", "losses", "metrics"),
     ("methods", "engine", "data", "teachers", "checkpoints"),
