@@ -35,7 +35,7 @@ def list_scenes(root: Path) -> list[Path]:
     """The files of the scenes in `root` or in its folder 3dmatch; a MissingDataError where there are none."""
     if root.is_file():
         return [root]
-    for folder in (root, *(root / name for name in ("3dmatch", "3DMatch"))):
+    for folder in (root / "3dmatch", root / "3DMatch", root):  # other sets may lie beside the folder
         files = sorted(path for path in folder.glob("*.npz") if not path.name.startswith("."))
         if files:
             return files

@@ -141,7 +141,8 @@ def _score(scene: Fragments, pair: Pair, first: Tensor, second: Tensor, protocol
 
 def summary(scores: Sequence[PairScore], protocol: Protocol) -> dict:
     """One scene's metrics."""
-    column = {f.name: torch.tensor([getattr(s, f.name) for s in scores]).double() for f in fields(PairScore)}
+    names = [f.name for f in fields(PairScore)]
+    column = {name: torch.tensor([getattr(s, name) for s in scores], dtype=torch.float64) for name in names}
     easy, hard = (metrics.feature_match_recall(column["inlier_ratio"], share) for share in SHARES)
     right = column["rmse"] < protocol.rmse
     median = lambda name: column[name][right].quantile(0.5).item() if right.any() else None  # noqa: E731
