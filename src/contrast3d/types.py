@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -130,6 +130,46 @@ class Clouds:
 
     def to(self, *args, **kwargs) -> Clouds:
         return Clouds(**{f.name: _moved(getattr(self, f.name), *args, **kwargs) for f in dataclasses.fields(self)})
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """A batch of sparse voxel grids: the occupied voxels of all clouds, and a feature for each.
+
+    coords: (M, 4) int32 rows [cloud, x, y, z], distinct and sorted; x, y, z are multiples of `stride`.
+    features: (M, C).
+    offsets: (B + 1,) int64; cloud b owns rows offsets[b] : offsets[b + 1].
+    stride: 1 on the finest level; coarser levels keep the units of the finest.
+    first: (M,) int64 the point that stands for each voxel, the first that fell into it, or None.
+    inverse: (N,) int64 the voxel of each input point, or None.
+    maps: coordinate sets and kernel maps by what they are, filled by `ops.kernel_map` and shared by all Voxels that
+        come from one another.
+    """
+
+    coords: Int[Tensor, "m 4"]
+    features: Float[Tensor, "m c"]
+    offsets: Int[Tensor, "b1"]
+    stride: int = 1
+    first: Int[Tensor, "m"] | None = None
+    inverse: Int[Tensor, "n"] | None = None
+    maps: dict = field(default_factory=dict, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        """The number of clouds."""
+        return len(self.offsets) - 1
+
+    @property
+    def device(self) -> torch.device:
+        return self.features.device
+
+    def replace(self, **changes) -> Voxels:
+        """A copy with some fields exchanged."""
+        return dataclasses.replace(self, **changes)
+
+    def to(self, device: torch.device | str) -> Voxels:
+        """On another device, where kernel maps are made anew."""
+        kept = {f.name: _moved(getattr(self, f.name), device) for f in dataclasses.fields(self) if f.name != "maps"}
+        return Voxels(**kept)
 
 
 @dataclass(frozen=True)
