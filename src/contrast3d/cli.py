@@ -19,6 +19,7 @@ from contrast3d.recipes.machine import Machine, is_first_process, told_once
 from contrast3d.recipes.options import CompareOptions, DataOptions, EvaluateOptions, NoOptions, ReportOptions
 from contrast3d.recipes.table import PROTOCOLS, check_protocol, suggestion
 from contrast3d.verbs import VERBS as VERBS_OF_A_RUN
+from contrast3d.verbs import prepare
 
 USAGE = """\
 contrast3d: self-supervised learning on 3D shapes
@@ -36,6 +37,7 @@ usage: contrast3d VERB [arguments]        contrast3d VERB --help explains each v
   gallery INDEX             one HTML page: clusters, neighbours and a map of the shapes
   export RUN -o FOLDER      the encoder as safetensors, ONNX and torch.export, checked
   data list | check NAME    the data sets there are; what is missing of one and how it must look
+  data prepare pairs SOURCE -o FOLDER   RGB-D scans into views of scenes and all pairs of them that overlap
   doctor                    this machine: devices, versions, speed, what is missing and how to mend it
 
 Begin with:  contrast3d demo
@@ -227,8 +229,14 @@ def _compare(arguments: list[str]) -> int:
 
 
 def _data(arguments: list[str]) -> int:
-    usage = "contrast3d data list\n       contrast3d data check NAME [--data-root FOLDER]"
-    action, rest = positional(arguments, usage, "list prints the data sets; check says what is missing of one.")
+    usage = ("contrast3d data list\n       contrast3d data check NAME [--data-root FOLDER]\n"
+             "       contrast3d data prepare pairs SOURCE -o FOLDER [--field value ...]")
+    action, rest = positional(
+        arguments, usage, "list prints the data sets; check says what is missing of one; prepare pairs finds the views "
+        "of RGB-D\nscans that overlap (contrast3d data prepare pairs --help).",
+    )
+    if action == "prepare":
+        return prepare(rest)
     from contrast3d.data import catalog
     from contrast3d.recipes import datasets
 
@@ -237,7 +245,8 @@ def _data(arguments: list[str]) -> int:
         print(catalog.table())
         return 0
     if action != "check":
-        raise ConfigError(f"no action {action!r}{suggestion(action, ('list', 'check'))}; there are: list, check")
+        near = suggestion(action, ("list", "check", "prepare"))
+        raise ConfigError(f"no action {action!r}{near}; there are: list, check, prepare")
     name, rest = positional(rest, usage, "NAME is one of `contrast3d data list`.")
     options = parse(DataOptions, rest, "data check NAME", "What is missing of a data set, and how it must look.")
     problems = datasets.find(name).problems(options.data_root)

@@ -1,4 +1,7 @@
-"""The verbs about what a run is good for: embed, search, dedupe, gallery, export. They parse, call and print."""
+"""The verbs about what a run is good for: embed, search, dedupe, gallery, export; and data prepare.
+
+They parse, call and print.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from contrast3d.errors import ConfigError
 from contrast3d.flags import help_of, parse, positional
 from contrast3d.recipes.machine import Machine, is_first_process, told_once
 from contrast3d.recipes.options import DedupeOptions, EmbedOptions, ExportOptions, GalleryOptions, SearchOptions
+from contrast3d.recipes.prepare_options import PairsOptions
+from contrast3d.recipes.table import suggestion
 
 SHORT = {"-o": "--out", "-k": "--k"}
 
@@ -116,6 +121,35 @@ def export(arguments: list[str]) -> int:
     return 0
 
 
+def prepare(arguments: list[str]) -> int:
+    """contrast3d data prepare pairs SOURCE -o FOLDER"""
+    usage = "contrast3d data prepare pairs SOURCE -o FOLDER [--every 25] [--min-overlap 0.3] [--field value ...]"
+    more = ("SOURCE is a scan or a folder of scans: ScanNet (.sens or exported frames), 7-Scenes, TUM RGB-D, or "
+            f"fragments\nof 3DMatch as .npz.\n\n{help_of(PairsOptions, 'data prepare pairs SOURCE')}")
+    what, rest = positional(arguments, usage, more)
+    if what != "pairs":
+        raise ConfigError(f"data prepare: nothing called {what!r}{suggestion(what, ('pairs',))}; there is: pairs")
+    source, rest = positional(rest, usage, more)
+    options = _parse(PairsOptions, rest, "data prepare pairs SOURCE", "Views of scenes, and which of them overlap.")
+    Machine(threads=options.threads).set_threads()
+    from contrast3d.recipes.prepare import prepare_pairs
+
+    def tell(name: str, scene: dict) -> None:
+        print(f"{name}: {scene['views']:,} views, {scene['pairs']:,} pairs, {scene['layout']}", flush=True)
+
+    done = prepare_pairs(source, options, tell)
+    views, pairs = (sum(scene[what] for scene in done.scenes.values()) for what in ("views", "pairs"))
+    scenes = "1 scene" if len(done.scenes) == 1 else f"{len(done.scenes):,} scenes"
+    print(f"{scenes} of {views:,} views and {pairs:,} pairs in {done.out}, {done.seconds:.0f} s; "
+          f"{done.known:,} were there already")
+    if done.skipped or done.broken:
+        print(f"skipped {done.skipped:,} frames and {len(done.broken):,} scenes that cannot be used; why: "
+              f"{done.out / 'skipped.csv'}")
+    if not pairs:
+        print("no views overlap so much; try a smaller --every or --min-overlap", file=sys.stderr)
+    return 0
+
+
 def _parse(options: type, arguments: list[str], verb: str, description: str):
     """`flags.parse`, with -o and -k for --out and --k where the verb has them."""
     fields = {f"--{name}" for name in options.__dataclass_fields__}
@@ -123,7 +157,8 @@ def _parse(options: type, arguments: list[str], verb: str, description: str):
     if "--out" in fields and "--out" not in {word.partition("=")[0] for word in words} and _needs_out(options):
         if {"-h", "--help"} & set(words):
             return parse(options, ["--help"], verb, description)
-        raise ConfigError(f"{verb}: -o FOLDER is missing; see contrast3d {verb.split()[0]} --help")
+        words = " ".join(word for word in verb.split() if not word.isupper())
+        raise ConfigError(f"{verb}: -o FOLDER is missing; see contrast3d {words} --help")
     return parse(options, words, verb, description)
 
 

@@ -30,12 +30,12 @@ class Columns(NamedTuple):
     cell: float
 
 
-def columns_of(points: np.ndarray, radius: float) -> Columns:
-    """Sort (N, 3) float64 points, N > 0, into columns at least as wide as the radius."""
+def columns_of(points: np.ndarray, radius: float, most: int = COLUMNS_MOST) -> Columns:
+    """Sort (N, 3) float64 points, N > 0, into at most so many columns, at least as wide as the radius."""
     low, high = points[:, :2].min(0), points[:, :2].max(0)
     cell = radius * (1 + SLACK)
     extent = high - low
-    while np.prod(extent / cell + 1) > COLUMNS_MOST:
+    while np.prod(extent / cell + 1) > most:
         cell *= 2
     nx, ny = (int(n) for n in extent // cell + 1)
     cells = np.minimum(((points[:, :2] - low) / cell).astype(np.int64), (nx - 1, ny - 1))
@@ -47,7 +47,7 @@ def columns_of(points: np.ndarray, radius: float) -> Columns:
 
 
 @kernel
-def _first_at_least(points, start, stop, height):
+def first_at_least(points, start, stop, height):
     """The first row of points[start:stop] that is not below `height`."""
     while start < stop:
         middle = (start + stop) // 2
@@ -59,7 +59,7 @@ def _first_at_least(points, start, stop, height):
 
 
 @kernel
-def _cell(value, low, cell, count):
+def cell_of(value, low, cell, count):
     """The column of a coordinate, -2 or count + 1 for all that is farther out than a neighbour."""
     return np.int64(np.floor(min(max((value - low) / cell, -2.0), count + 1.0)))
 
@@ -70,12 +70,12 @@ def _find(query, radius, columns, out):
     points, rows, starts, low, (nx, ny), cell = columns
     x, y, z = query[0], query[1], query[2]
     reach = radius * (1 + SLACK)
-    ix, iy = _cell(x, low[0], cell, nx), _cell(y, low[1], cell, ny)
+    ix, iy = cell_of(x, low[0], cell, nx), cell_of(y, low[1], cell, ny)
     found = 0
     for cx in range(max(ix - 1, 0), min(ix + 2, nx)):
         for cy in range(max(iy - 1, 0), min(iy + 2, ny)):
             stop = starts[cx * ny + cy + 1]
-            row = _first_at_least(points, starts[cx * ny + cy], stop, z - reach)
+            row = first_at_least(points, starts[cx * ny + cy], stop, z - reach)
             while row < stop and points[row, 2] <= z + reach:
                 dx, dy, dz = points[row, 0] - x, points[row, 1] - y, points[row, 2] - z
                 if dx * dx + dy * dy + dz * dz <= radius * radius:
