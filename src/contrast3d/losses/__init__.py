@@ -2,8 +2,13 @@
 
 from contrast3d.losses.barlow_twins import barlow_twins
 from contrast3d.losses.byol import byol
+from contrast3d.losses.hardest_contrastive import hardest_contrastive
 from contrast3d.losses.info_nce import info_nce, nt_xent
 from contrast3d.losses.instance import instance_softmax
+from contrast3d.losses.point_info_nce import point_info_nce
 from contrast3d.losses.vicreg import vicreg
 
-__all__ = ["barlow_twins", "byol", "info_nce", "instance_softmax", "nt_xent", "vicreg"]
+__all__ = [
+    "barlow_twins", "byol", "hardest_contrastive", "info_nce", "instance_softmax", "nt_xent", "point_info_nce",
+    "vicreg",
+]

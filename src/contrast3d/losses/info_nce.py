@@ -38,7 +38,7 @@ def nt_xent(
     queries, keys = torch.cat([a, b]), torch.cat([keys_a, keys_b])
     positive = 2 * (a * b).sum() / temperature
     with torch.autocast(a.device.type, enabled=False):
-        return (_LogSumExp.apply(queries, keys, itself, temperature) - positive) / (2 * count)
+        return (LogSumExp.apply(queries, keys, itself, temperature) - positive) / (2 * count)
 
 
 def info_nce(
@@ -57,8 +57,11 @@ def info_nce(
         return (logits.logsumexp(1) - logits[:, 0]).mean()
 
 
-class _LogSumExp(torch.autograd.Function):
-    """sum over rows i of log sum over j != itself[i] of exp(queries_i . keys_j / temperature)."""
+class LogSumExp(torch.autograd.Function):
+    """sum over rows i of log sum over j != itself[i] of exp(queries_i . keys_j / temperature), in blocks of rows.
+
+    itself: (B,) the key that each row leaves out, or None.
+    """
 
     @staticmethod
     def forward(ctx, queries, keys, itself, temperature):
@@ -89,5 +92,4 @@ def _blocks(queries):
 
 def _similarity(queries, keys, itself, temperature, rows):
     similarity = (queries[rows] @ keys.T).div_(temperature)
-    own = itself[rows, None]
-    return similarity.scatter_(1, own, float("-inf"))
+    return similarity if itself is None else similarity.scatter_(1, itself[rows, None], float("-inf"))

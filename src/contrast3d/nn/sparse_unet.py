@@ -91,7 +91,7 @@ class SparseUNet(Rebuildable):
                 nn.init.uniform_(parameter, -1 / math.sqrt(wide[7]), 1 / math.sqrt(wide[7]))
 
     def forward(self, clouds: Clouds | Voxels) -> Features:
-        """Features.points are in the order of the points of `clouds`, or of the voxels where voxels are given."""
+        """Features.points in the order of the points of `clouds`, or of the voxels where voxels are given."""
         voxels = clouds if isinstance(clouds, Voxels) else self.voxels(clouds)
         levels = [normalized(self.stem(voxels), self.stem_norm)]
         for down in self.downs:
@@ -110,7 +110,7 @@ class SparseUNet(Rebuildable):
         """The voxels of `clouds` with the input features of the network."""
         features = clouds.features
         if features is not None and features.shape[1] != self.in_channels:
-            raise DataError("features", f"width {features.shape[1]}", f"in_channels = {self.in_channels} of the network",
+            raise DataError("features", f"width {features.shape[1]}", f"in_channels = {self.in_channels}",
                             "another in_channels, or clouds.replace(features=None)")
         if features is None:
             clouds = clouds.replace(features=clouds.points.new_ones(len(clouds.points), self.in_channels))
