@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from contrast3d.data.pairs import find_pairs
 from contrast3d.data.scene_views import SceneViews
 from contrast3d.errors import ConfigError, DataError
 
-OVERLAP_VOXEL, OVERLAP_RADIUS = 0.05, 0.075  # metres; PointContrast's: 1.5 voxels of 5 cm
+SAME_PLACE = 0.075  # metres; as far as the overlap of views reaches
 
 
 @dataclass(frozen=True)
@@ -75,63 +76,22 @@ def true_matches(first: np.ndarray, second: np.ndarray, truth: np.ndarray) -> np
     if not len(first) or not len(second):
         return np.zeros((0, 2), np.int64)
     there = first @ truth[:3, :3].T + truth[:3, 3]
-    distances, rows = cKDTree(second).query(there, distance_upper_bound=OVERLAP_RADIUS)
+    distances, rows = cKDTree(second).query(there, distance_upper_bound=SAME_PLACE)
     found = np.flatnonzero(np.isfinite(distances))
     return np.column_stack([found, rows[found]]).astype(np.int64)
 
 
 def overlapping(scene: SceneViews, least: float = 0.3, consecutive: bool = False) -> np.ndarray:
-    """(P, 2) pairs i < j of views that overlap by at least `least`, those that the scene lists or else searched for.
+    """(P, 2) pairs i < j of views that overlap by at least `least`, those that the scene lists, or else `find_pairs`.
 
     consecutive: also j = i + 1. 3DMatch counts the recall of registration without them (a sensor's own tracking
     settles them), the feature-match recall of PPFNet and FCGF is over all pairs of its list.
     """
     if not 0 <= least <= 1:
         raise ConfigError(f"an overlap of {least}; expected a share between 0 and 1")
-    pairs, overlaps = (scene.pairs, scene.overlaps) if len(scene.pairs) else overlaps_of(scene)
+    pairs, overlaps = (scene.pairs, scene.overlaps) if len(scene.pairs) else find_pairs(scene, least)
     far = pairs[:, 1] - pairs[:, 0] > (0 if consecutive else 1)
     return pairs[far & (overlaps >= least)]
-
-
-def overlaps_of(scene: SceneViews) -> tuple[np.ndarray, np.ndarray]:
-    """All pairs (P, 2) of views that overlap at all, and by how much (P,) float32.
-
-    Of the centroids of 5 cm voxels in the world's frame, the share that have one of the other view within 7.5 cm; the
-    larger of the two directions.
-    """
-    from scipy.spatial import cKDTree
-
-    clouds = [_centroids(scene.world(v)) for v in range(len(scene))]
-    trees = [cKDTree(c) if len(c) else None for c in clouds]
-    pairs, overlaps = [], []
-    for i in range(len(clouds)):
-        for j in range(i + 1, len(clouds)):
-            if not len(clouds[i]) or not len(clouds[j]) or _apart(clouds[i], clouds[j]):
-                continue
-            share = max(_share(clouds[i], trees[j]), _share(clouds[j], trees[i]))
-            if share > 0:
-                pairs.append((i, j))
-                overlaps.append(share)
-    return np.array(pairs, np.int64).reshape(-1, 2), np.array(overlaps, np.float32)
-
-
-def _centroids(points: np.ndarray) -> np.ndarray:
-    """(M, 3) mean of the points of each occupied voxel."""
-    coords = np.floor(points / OVERLAP_VOXEL).astype(np.int64)
-    _, voxel, count = np.unique(coords, axis=0, return_inverse=True, return_counts=True)
-    sums = [np.bincount(voxel.ravel(), points[:, axis], len(count)) for axis in range(3)]
-    return np.column_stack(sums) / count[:, None]
-
-
-def _apart(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether the bounding boxes are farther apart than what counts as overlap."""
-    gap = np.maximum(a.min(0) - b.max(0), b.min(0) - a.max(0))
-    return bool((gap > OVERLAP_RADIUS).any())
-
-
-def _share(points: np.ndarray, tree) -> float:
-    distances, _ = tree.query(points, distance_upper_bound=OVERLAP_RADIUS)
-    return float(np.isfinite(distances).mean())
 
 
 def check_scenes(scenes: Sequence[SceneViews]) -> None:
