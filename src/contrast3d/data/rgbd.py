@@ -24,7 +24,7 @@ from contrast3d.errors import ConfigError, DataError, MissingDataError
 from contrast3d.ops.overlap import first_of_voxels, voxel_means
 
 DEPTH = 3  # folders below the one named: chess/seq-01, scans/scene0000_00
-BATCH = 32  # frames read between two looks at the progress: what Ctrl-C waits for
+BATCH = 16  # frames read between two looks at the progress: what Ctrl-C waits for
 EXPECTED = (
     "ScanNet frames (depth/0.png, pose/0.txt, intrinsic/intrinsic_depth.txt), ScanNet .sens files, 7-Scenes "
     "(frame-000000.depth.png, frame-000000.pose.txt), TUM RGB-D (depth.txt, groundtruth.txt), fragments (.npz with "

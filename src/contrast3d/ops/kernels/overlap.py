@@ -121,7 +121,7 @@ def _share(seen, by, radius, least, offsets, low, high, columns):
             misses += 1
             if misses > allowed:
                 return 0.0
-    return 1 - misses / max(stop - start, 1)
+    return (stop - start - misses) / max(stop - start, 1)
 
 
 @kernel
