@@ -28,6 +28,7 @@ from contrast3d.downstream.semantic_segmentation import (
 from contrast3d.engine.loop import Outcome as Ended
 from contrast3d.engine.optimizers import build_optimizer
 from contrast3d.errors import ConfigError, DataError
+from contrast3d.nn.sparse_unet import SparseUNet
 from contrast3d.types import Clouds, Features
 
 CLASSES = ("floor", "wall", "chair", "unicorn")
@@ -209,6 +210,25 @@ def test_both_begin_with_the_same_head_and_their_own_encoder(state, monkeypatch)
     assert torch.equal(ours.encoder.layers[0].weight, state["module.encoder.layers.0.weight"])
     assert scratch.encoder_lr is None
     assert ours.encoder_lr == 0.015
+
+
+def test_the_sparse_network_takes_what_it_learnt_without_its_last_layer():
+    small = {"in_channels": 3, "depth": 14, "width": 0.125, "voxel_size": 0.2}
+    pretrained = SparseUNet(out_channels=16, **small).state_dict()
+    table = segmentation(
+        lambda seed: SparseUNet(out_channels=None, **small), pretrained, TRAIN, TEST, shares=(0.1,), draws=1,
+        baselines=False, **QUICK | {"steps": 2, "voxel_size": 0.2, "transform": "s3dis"},
+    )
+    assert table.skipped == ["final.bias", "final.weight"]
+    assert len(table.loaded) == len(pretrained) - 2
+    again = segmentation(
+        lambda seed: SparseUNet(out_channels=None, **small), None, TRAIN, TEST, shares=(0.1,), draws=1,
+        baselines=False, **QUICK | {"steps": 2, "voxel_size": 0.2, "transform": "s3dis"},
+    )
+    first, second = (t.outcomes[SCRATCH, 0.1][0].last.points for t in (table, again))
+    assert torch.equal(first, second), "the weights that an encoder begins with follow from the seed"
+    with pytest.raises(ConfigError, match=r"voxels of 0\.2 m, the scenes are thinned to 0\.1 m"):
+        fit_segmenter(lambda seed: SparseUNet(out_channels=None, **small), TRAIN, TEST, Tuning(**QUICK))
 
 
 @pytest.mark.parametrize(("sent", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])

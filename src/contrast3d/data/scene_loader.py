@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from contrast3d.data.draws import Draws
 from contrast3d.data.scene_transforms import ScenePipeline, scene_pipeline
 from contrast3d.data.scenes import IGNORE, Scene, SceneSet
-from contrast3d.data.segments import keep_points, per_point
+from contrast3d.data.segments import per_point, tracked
 from contrast3d.data.transforms import Transform
 from contrast3d.errors import ConfigError, DataError
+from contrast3d.ops.voxels import voxel_labels, voxelize
 from contrast3d.types import Clouds
 
 _SHUFFLE, _SCENE = -1, 0  # views of the draws: those that order a pass, those of the scenes
@@ -116,36 +117,11 @@ def packed(scenes: list[Scene], ids: Int[Tensor, "b"]) -> Clouds:
 def thinned(clouds: Clouds, voxel_size: float) -> tuple[Clouds, Int[Tensor, "n"]]:
     """(the first point of each voxel of each cloud, the row there that each given point fell to).
 
-    Voxel = floor(point / voxel_size), in the precision of the points. Rows keep their order. A voxel whose points
-    disagree in label, 255 being one, gets the label 255.
+    Rows are sorted by cloud and voxel, floor(point / voxel_size). A voxel whose points disagree in label, 255 being
+    one, gets the label 255.
     """
-    voxels = voxel_numbers(clouds, voxel_size)
-    groups, inverse = voxels.unique(return_inverse=True)
-    count = len(groups)
-    rows = torch.arange(len(voxels), device=voxels.device)
-    first = torch.full((count,), len(voxels), device=voxels.device).scatter_reduce_(0, inverse, rows, "amin")
-    keep = torch.zeros(len(voxels), dtype=torch.bool, device=voxels.device).index_fill_(0, first, True)
-    row_of = (keep.cumsum(0) - 1)[first[inverse]]
-    labels = clouds.point_labels
-    if labels is not None:
-        least = torch.full((count,), IGNORE, device=voxels.device).scatter_reduce_(0, inverse, labels, "amin")
-        most = torch.zeros(count, dtype=torch.int64, device=voxels.device).scatter_reduce_(0, inverse, labels, "amax")
-        clouds = clouds.replace(point_labels=torch.where(least == most, most, IGNORE)[inverse])
-    return keep_points(clouds, keep), row_of
-
-
-def voxel_numbers(clouds: Clouds, voxel_size: float) -> Int[Tensor, "n"]:
-    """(sum N,) one number for each voxel of each cloud; a DataError where the batch spans more than 63 bits hold."""
-    if not len(clouds.points):
-        return torch.zeros(0, dtype=torch.int64, device=clouds.device)
-    coords = _floored(clouds.points, voxel_size)
-    coords = coords - coords.amin(0)
-    sides = [int(n) + 1 for n in coords.amax(0).tolist()]
-    if len(clouds) * sides[0] * sides[1] * sides[2] >= 2**63:
-        raise DataError("scenes", f"{' x '.join(map(str, sides))} voxels", "fewer", "a larger voxel_size")
-    x, y, z = coords.unbind(1)
-    return ((clouds.batch_index * sides[0] + x) * sides[1] + y) * sides[2] + z
-
-
-def _floored(points: Float[Tensor, "n 3"], voxel_size: float) -> Int[Tensor, "n 3"]:
-    return (points / voxel_size).floor().long()
+    voxels = voxelize(clouds, voxel_size)
+    few = tracked(clouds).take_points(voxels.first, voxels.offsets)
+    if clouds.point_labels is not None:
+        few = few.replace(point_labels=voxel_labels(clouds.point_labels, voxels, IGNORE))
+    return few, voxels.inverse

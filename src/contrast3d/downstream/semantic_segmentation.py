@@ -169,9 +169,11 @@ def fit_segmenter(
 
     Raises KeyboardInterrupt at Ctrl-C and SystemExit at SIGTERM: half-trained weights are not scored.
     """
-    encoder = make_encoder(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        encoder = make_encoder(seed)
+        _check_voxels(encoder, tuning)
+        torch.manual_seed(seed)  # whatever the encoder drew, the heads are alike
         lr = None if encoder_lr_scale == 1 else encoder_lr_scale * tuning.lr
         decay = tuning.weight_decay if tuning.decay_all else None
         segmenter = Segmenter(encoder, len(train.classes), encoder_lr=lr, decay_all=decay)
@@ -235,6 +237,15 @@ def _loaded(make_encoder: MakeEncoder, pretrained: Mapping[str, Tensor], seed: i
     encoder = make_encoder(seed)
     load_matching(encoder, pretrained)
     return encoder
+
+
+def _check_voxels(encoder: nn.Module, tuning: Tuning) -> None:
+    own = getattr(encoder, "voxel_size", tuning.voxel_size)
+    if abs(own - tuning.voxel_size) > 1e-6 * own:
+        raise ConfigError(
+            f"the encoder cuts voxels of {own:g} m, the scenes are thinned to {tuning.voxel_size:g} m; expected the "
+            "same. Try: another voxel_size"
+        )
 
 
 def _tuned(tuning: Tuning | None, changes: dict) -> Tuning:
