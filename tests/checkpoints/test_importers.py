@@ -8,7 +8,6 @@ import copy
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from contrast3d.checkpoints.importers import read_checkpoint
 from contrast3d.checkpoints.pointcontrast import (
@@ -21,58 +20,20 @@ from contrast3d.checkpoints.pointcontrast import (
     to_released,
 )
 from contrast3d.errors import ConfigError, DataError, MissingDataError
+from contrast3d.nn.sparse_unet import SparseUNet
 
-PLANES, BLOCKS = (4, 8, 8, 16, 16, 8, 8, 8), (2, 3, 1, 1, 1, 1, 1, 2)
-
-
-class Conv(nn.Module):
-    def __init__(self, slots, inputs, outputs):
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(slots, inputs, outputs))
-
-
-class Block(nn.Module):
-    def __init__(self, inputs, outputs):
-        super().__init__()
-        self.conv1, self.norm1 = Conv(27, inputs, outputs), nn.BatchNorm1d(outputs)
-        self.conv2, self.norm2 = Conv(27, outputs, outputs), nn.BatchNorm1d(outputs)
-        self.shortcut = None
-        if inputs != outputs:
-            self.shortcut = nn.ModuleDict({"conv": Conv(1, inputs, outputs), "norm": nn.BatchNorm1d(outputs)})
-
-
-class Skeleton(nn.Module):
-    """The parameters of SR-UNet under our names, and nothing that computes."""
-
-    def __init__(self, planes=PLANES, blocks=BLOCKS, stem=4, inputs=3, outputs=6):
-        super().__init__()
-        self.stem, self.stem_norm = Conv(27, inputs, stem), nn.BatchNorm1d(stem)
-        widths, skips, width = list(planes), [stem, *planes[:3]], stem
-        self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
-        for out, count in zip(widths[:4], blocks[:4]):
-            self.downs.append(self.stage(width, width, width, out, count))
-            width = out
-        for out, count, skip in zip(widths[4:], blocks[4:], skips[::-1]):
-            self.ups.append(self.stage(width, out, out + skip, out, count))
-            width = out
-        self.final = nn.Linear(width, outputs)
-
-    @staticmethod
-    def stage(inputs, middle, joined, outputs, count):
-        blocks = [Block(joined if j == 0 else outputs, outputs) for j in range(count)]
-        parts = {"conv": Conv(8, inputs, middle), "norm": nn.BatchNorm1d(middle), "blocks": nn.ModuleList(blocks)}
-        return nn.ModuleDict(parts)
+PLANES = (4, 8, 8, 16, 16, 8, 8, 8)
 
 
 def network(seed=0, trained=True, **options):
     """With values everywhere; `trained` kernels are strongest at their centre."""
     torch.manual_seed(seed)
-    model = Skeleton(**options)
+    model = SparseUNet(**{"depth": 18, "planes": PLANES, "out_channels": 6} | options)
     for name, tensor in model.state_dict().items():
         if "norm" in name and tensor.is_floating_point():
             tensor.uniform_(0.5, 2)
         elif trained and "blocks" in name and tensor.shape[:1] == (27,):
-            tensor[13] *= 4
+            tensor[13] *= 6
     return model
 
 
@@ -181,30 +142,47 @@ def test_majority_decides():
 
 
 def test_another_head_is_skipped_by_name():
-    source, target = network(0), network(1, outputs=13)
+    source, target = network(0), network(1, out_channels=13)
     before = target.final.weight.clone()
     loaded = load_pointcontrast(target, export_pointcontrast(source))
     assert loaded.skipped == {"final.kernel": "shape (6, 8), the network's final.weight has (13, 8)",
                               "final.bias": "shape (6,), the network's final.bias has (13,)"}
     assert loaded.missing == ("final.weight", "final.bias")
     assert torch.equal(target.final.weight, before)
-    assert torch.equal(target.ups[3]["blocks"][0].conv1.weight, source.ups[3]["blocks"][0].conv1.weight)
+    assert torch.equal(target.ups[3].blocks[0].conv1.weight, source.ups[3].blocks[0].conv1.weight)
 
 
 def test_another_width_or_depth():
-    source, target = export_pointcontrast(network(0)), network(1, planes=(8, *PLANES[1:]))
+    source, target = export_pointcontrast(network(0)), network(1, planes=(4, 16, *PLANES[2:]))
     before = copy.deepcopy(target)
-    with pytest.raises(DataError, match=r"state: block1\.0\.conv1\.kernel: shape \(27, 4, 4\), the network's "
-                                        r"downs\.0\.blocks\.0\.conv1\.weight has \(27, 4, 8\)"):
+    with pytest.raises(DataError, match=r"state: block2\.0\.conv1\.kernel: shape \(27, 4, 8\), the network's "
+                                        r"downs\.1\.blocks\.0\.conv1\.weight has \(27, 4, 16\)"):
         load_pointcontrast(target, source)
     assert equal(target, before)
     loaded = load_pointcontrast(target, source, partial=True)
-    assert "block1.0.conv1.kernel" in loaded.skipped
+    assert "block2.0.conv1.kernel" in loaded.skipped
     assert "stem.weight" in loaded.loaded
-    shallow = load_pointcontrast(network(1, blocks=(1, *BLOCKS[1:])), source)
+    assert torch.equal(target.downs[0].conv.weight, source["conv1p1s2.kernel"])
+    shallow = load_pointcontrast(network(1, depth=14), source)
     assert shallow.skipped["block1.1.conv1.kernel"] == "no such part in the network"
-    deep = load_pointcontrast(network(1, blocks=(3, *BLOCKS[1:])), source)
-    assert "downs.0.blocks.2.conv1.weight" in deep.missing
+    deep = load_pointcontrast(network(1, depth=34), source)
+    assert "downs.1.blocks.2.conv1.weight" in deep.missing
+
+
+def test_encoder_alone():
+    source, target = network(0), network(1, decoder=False)
+    loaded = load_pointcontrast(target, export_pointcontrast(source))
+    assert equal(target.downs, source.downs)
+    assert not loaded.missing
+    assert len(str(loaded)) < 250
+    assert "skipped, no such part in the network: convtr4p16s2.kernel" in str(loaded)
+
+
+@pytest.mark.parametrize("depth", [14, 50])
+def test_siblings(depth):
+    source, target = (network(seed, depth=depth, planes=(2,) * 8) for seed in (0, 1))
+    load_pointcontrast(target, to_hybrid(export_pointcontrast(source)))
+    assert equal(target, source)
 
 
 def test_kernels_of_one_offset_in_either_shape():
@@ -289,8 +267,7 @@ def test_oracle(shared):
     if not path.is_file():
         pytest.skip("no oracle")
     state = read_checkpoint(path)[0]
-    planes = tuple(p // 8 for p in (32, 64, 128, 256, 256, 128, 96, 96))
-    model = Skeleton(planes, (2, 3, 4, 6, 2, 2, 2, 2), stem=4, outputs=32).double()
+    model = SparseUNet(width=1 / 8).double()
     loaded = load_pointcontrast(model, path, kernel_order="cube")
     assert len(loaded.loaded) == len(state) == 374
     assert not loaded.missing
@@ -301,6 +278,6 @@ def test_oracle(shared):
     trained = {k: v.clone() for k, v in state.items()}
     kernels = [v for k, v in trained.items() if k.startswith("block") and v.shape[:1] == (27,) and v.ndim == 3]
     for kernel in kernels:
-        kernel[13] *= 3
+        kernel[13] *= 6
     assert load_pointcontrast(model, to_hybrid(trained)).notes == ("kernels in hybrid order",)
     assert all(torch.equal(v, trained[k]) for k, v in export_pointcontrast(model).items())

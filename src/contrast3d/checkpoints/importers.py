@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,11 +36,17 @@ class Loaded:
 
     def __str__(self) -> str:
         parts = [f"{len(self.loaded)} tensors loaded", *self.notes]
-        if self.skipped:
-            parts.append("skipped " + ", ".join(f"{name} ({why})" for name, why in self.skipped.items()))
+        for reason in dict.fromkeys(self.skipped.values()):
+            names = [name for name, why in self.skipped.items() if why == reason]
+            parts.append(f"{len(names)} skipped, {reason}: {_some(names)}")
         if self.missing:
-            parts.append("not in the file: " + ", ".join(self.missing))
+            parts.append(f"{len(self.missing)} not in the file: {_some(self.missing)}")
         return "; ".join(parts)
+
+
+def _some(names: Sequence[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def read_checkpoint(path: Path | str) -> tuple[dict[str, Tensor], dict[str, object]]:
