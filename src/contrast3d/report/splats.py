@@ -85,7 +85,7 @@ def height_colors(points: Float[np.ndarray, "n 3"], up: Float[np.ndarray, "3"]) 
     return np.stack([np.interp(place, np.arange(len(_RAMP)), _RAMP[:, i]) for i in range(3)], 1)
 
 
-def open_room(points: Float[np.ndarray, "n 3"], cell: float = 0.2) -> np.ndarray:
+def open_room(points: Float[np.ndarray, "n 3"], cell: float = 0.1) -> np.ndarray:
     """(N,) which points of a room, z up, to draw: not its ceiling, nor the walls between the viewer and the inside."""
     known = np.isfinite(points).all(1)
     shown = known.copy()
