@@ -25,7 +25,11 @@ class SparseConv(nn.Module):
         self.kernel_size, self.stride, self.dilation, self.transposed = kernel_size, stride, dilation, transposed
         self.weight = nn.Parameter(torch.empty(kernel_size**3, in_channels, out_channels))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
-        bound = 1 / math.sqrt((out_channels if transposed else in_channels) * kernel_size**3)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        slots, in_channels, out_channels = self.weight.shape
+        bound = 1 / math.sqrt((out_channels if self.transposed else in_channels) * slots)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
 

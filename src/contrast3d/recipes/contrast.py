@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from contrast3d.data.shapes import ShapeSet
     from contrast3d.engine.distributed import Ranks
     from contrast3d.engine.settings import Training
+    from contrast3d.recipes.machine import Machine
+    from contrast3d.recipes.task import Task
 
 LEAST = {  # what each field has to be at least; of tuples, each number
     "shape_points": 2, "num_points": 2, "embed_dim": 1, "layers": 1, "strides": 1, "k": 1, "projection_dim": 0,
@@ -287,6 +289,21 @@ class ContrastRecipe:
             ranks.world, ranks.device, draws="per-batch" if self.shared_draws else "per-sample",
             identical=self.identical_views,
         )
+
+    def task(self, machine: Machine, ranks: Ranks) -> Task:
+        """What this process trains, and what the first one looks at meanwhile."""
+        from contrast3d.recipes import shape_tasks
+
+        return shape_tasks.contrast(self, machine, ranks)
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the data set needs no folder of files."""
+        return datasets.is_yours(self.dataset) or datasets.find(self.dataset).embedded
+
+    def next_verbs(self, numbers: dict[str, float]) -> list[list[str]]:
+        """What to do with a finished run; evaluations are for labelled shapes. numbers: of its last epoch."""
+        return [["evaluate", "linear"], ["report"]] if "knn_accuracy" in numbers else [["report"]]
 
     def training(self) -> Training:
         from contrast3d.engine.settings import Training

@@ -19,18 +19,22 @@ from contrast3d.downstream.evaluate import Supervised, label_efficiency
 from contrast3d.downstream.few_shot import few_shot
 from contrast3d.downstream.finetune import finetune
 from contrast3d.downstream.probes import Prediction
+from contrast3d.downstream.registration import Registration
 from contrast3d.downstream.report_probe import report_probe
 from contrast3d.downstream.results import provenance
 from contrast3d.downstream.retrieval import METRIC, Retrieval, retrieval
 from contrast3d.downstream.robustness import robustness
+from contrast3d.downstream.segmentation_table import SegmentationTable
 from contrast3d.downstream.splits import labelled_splits
 from contrast3d.downstream.table import LABELS, MAJORITY, UNTRAINED, Budget, Table, budget_name
 from contrast3d.engine.distributed import pick_device
 from contrast3d.errors import ConfigError
 from contrast3d.recipes import datasets
 from contrast3d.recipes.contrast import ContrastRecipe
+from contrast3d.recipes.evaluate_scenes import evaluate_registration, evaluate_segmentation
 from contrast3d.recipes.runs import Run
-from contrast3d.recipes.table import check_protocol
+from contrast3d.recipes.scene_contrast import SceneRecipe
+from contrast3d.recipes.table import PROTOCOLS, check_protocol
 
 LABELS_PER_CLASS = (5, 10, 20, None)  # unless TUNED_LABELS has others
 TUNED_LABELS = {"finetune": (10, None), "finetune-best-on-test": (None,)}  # trainings are dear
@@ -39,17 +43,19 @@ PROBED = ("labels", "draws", "supervised-seconds")
 KNOWS = {  # the flags that each protocol takes, of those that not all take
     "linear": PROBED, "svm": PROBED, "knn": PROBED, "few-shot": ("ways", "shots", "trials"), "robustness": ("draws",),
     "finetune": ("labels", "draws", "epochs"), "finetune-best-on-test": ("labels", "draws", "epochs"),
-    "retrieval": ("draws",), "linear-report": ("labels", "draws"),
+    "retrieval": ("draws",), "linear-report": ("labels", "draws"), "registration": ("draws", "scenes"),
+    "segmentation": ("labels", "draws", "steps"),
 }
+OF_SCENES = ("registration", "segmentation")
 
 
 def evaluate(
     protocol: str, run: Run, *, data_root: Path = Path("data"), labels_per_class: Sequence[Budget] | None = None,
     draws: int = DRAWS, seed: int = 0, supervised_seconds: float = 0.0, supervised_draws: int = 3,
     ways: Sequence[int] = WAYS, shots: Sequence[int] = SHOTS, trials: int = TRIALS, epochs: int = 0,
-    dataset: str | None = None, up: Literal["z", "y", "x"] = "z", device: str = "auto",
-    on_progress: Callable[[str], None] | None = None,
-) -> Table | Retrieval:
+    dataset: str | None = None, up: Literal["z", "y", "x"] = "z", scenes: Sequence[str] = (), steps: int = 0,
+    device: str = "auto", on_progress: Callable[[str], None] | None = None,
+) -> Table | Retrieval | Registration | SegmentationTable:
     """Run one of table.PROTOCOLS on the run's encoder and save one result per table cell.
 
     labels_per_class: columns of the table; None in it is all labels, "10%" a share of each class. Default as
@@ -61,14 +67,22 @@ def evaluate(
     dataset: other than the recipe's own: a name of the catalogue, or your own folder, whose sub-folders are the
         classes, or file. up: the axis that points up in yours.
     epochs: of finetune alone (see downstream/finetune.py); 0 takes its own. What is finished at Ctrl-C is saved.
+    scenes: of registration, steps: of segmentation; see recipes/evaluate_scenes.py.
     """
     check_protocol(protocol)
+    _check_kind(protocol, run)
     _check_ranges(labels_per_class, draws, seed, supervised_seconds, epochs)
     _check_known(protocol, {
         "labels": (labels_per_class, None), "draws": (draws, DRAWS), "ways": (tuple(ways), WAYS),
         "shots": (tuple(shots), SHOTS), "trials": (trials, TRIALS), "epochs": (epochs, 0),
-        "supervised-seconds": (supervised_seconds, 0.0),
+        "supervised-seconds": (supervised_seconds, 0.0), "scenes": (tuple(scenes), ()), "steps": (steps, 0),
     })
+    if protocol in OF_SCENES:
+        same = {"data_root": data_root, "dataset": dataset, "draws": draws, "seed": seed, "device": device,
+                "on_progress": on_progress}
+        if protocol == "registration":
+            return evaluate_registration(run, scenes=scenes, **same)
+        return evaluate_segmentation(run, labels=labels_per_class, steps=steps, **same)
     if protocol == "linear-report" and tuple(labels_per_class or (None,)) != (None,):
         raise ConfigError("linear-report knows no few labels, as the report did not: leave --labels out, or use linear")
     labels = tuple(dict.fromkeys(labels_per_class or TUNED_LABELS.get(protocol, LABELS_PER_CLASS)))
@@ -138,6 +152,15 @@ def _check_ranges(
             f"draws = {draws}, seed = {seed}, supervised_seconds = {supervised_seconds:g}, epochs = {epochs}; "
             "expected at least 1 draw, and none of the others below 0"
         )
+
+
+def _check_kind(protocol: str, run: Run) -> None:
+    of_scenes = isinstance(run.recipe, SceneRecipe)
+    if (protocol in OF_SCENES) != of_scenes:
+        kinds = ("single shapes", "scenes")
+        others = ", ".join(p for p in PROTOCOLS if (p in OF_SCENES) == of_scenes)
+        raise ConfigError(f"{protocol} is about {kinds[not of_scenes]}, and {run.path} was trained on "
+                          f"{kinds[of_scenes]}. Try: {others}")
 
 
 def _check_known(protocol: str, flags: dict[str, tuple]) -> None:

@@ -20,7 +20,8 @@ class EvaluateOptions:
             sub-folders are the classes) or file.
         up: the axis that points up in your own --dataset.
         labels: labels per class, one table column each; 0 means all labels, and so does `all`; 10% is a
-            share of each class. Default 5 10 20 all; of finetune 10 all, of finetune-best-on-test all.
+            share of each class (of segmentation: of the scenes). Default 5 10 20 all; of finetune 10 all, of
+            finetune-best-on-test all, of segmentation 1% 10% all.
         draws: random draws of the labels (robustness: of the corruptions), to tell a difference from luck.
         seed: of the first draw.
         supervised_seconds: also train the same network on the labels alone for so long, at 10 labels per class and at
@@ -29,6 +30,9 @@ class EvaluateOptions:
         shots: of few-shot, labelled shapes per class.
         trials: of few-shot, problems per number of ways and shots.
         epochs: of finetune, passes over the labelled shapes (more where the labels are few); 0 takes 15.
+        scenes: of registration, which scenes of the data set, by name or a part of it; default those that the recipe
+            kept from training.
+        steps: of segmentation, optimiser steps of each training; 0 takes 400.
         device: auto, cpu, cuda, cuda:1 or mps.
         threads: CPU threads; 0 takes all that torch sees.
     """
@@ -44,6 +48,8 @@ class EvaluateOptions:
     shots: tuple[int, ...] = (10, 20)
     trials: int = 10
     epochs: int = 0
+    scenes: tuple[str, ...] = ()
+    steps: int = 0
     device: str = "auto"
     threads: int = 0
 

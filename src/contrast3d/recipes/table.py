@@ -18,6 +18,7 @@ RECIPES = {
     "simclr-modelnet40": "simclr_modelnet40",
     "simclr-shapenetpart-faithful": "simclr_shapenetpart_faithful",
     "simclr-shapenetpart-corrected": "simclr_shapenetpart_corrected",
+    "point-contrast-rooms": "point_contrast_rooms",
 }
 
 
@@ -31,6 +32,8 @@ PROTOCOLS = {
     "finetune": "all weights trained on the labels, beside the same network from scratch and the frozen probe",
     "finetune-best-on-test": "the same, but the best epoch on test counts: only to compare with papers that do so",
     "retrieval": "each test shape looks for the others of its class; nothing is fitted",
+    "registration": "partial views of scenes matched by their features and registered; nothing is fitted",
+    "segmentation": "all weights trained on shares of labelled scenes, beside the same network from scratch",
     "linear-report": "the probe of the SimCLR report, sigmoid and training-mode batch norm included",
 }
 

@@ -1,0 +1,129 @@
+"""Evaluate a run on scenes: registration of partial views, and segmentation with shares of the labelled scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from contrast3d.data.rooms import Rooms
+from contrast3d.data.s3dis import S3DIS
+from contrast3d.data.scannet import ScanNet
+from contrast3d.data.scenes import SceneSet
+from contrast3d.downstream.registration import Registration, registration
+from contrast3d.downstream.results import provenance
+from contrast3d.downstream.segmentation_table import SegmentationTable
+from contrast3d.downstream.segmenter import Segmenter
+from contrast3d.downstream.semantic_segmentation import segmentation
+from contrast3d.downstream.table import Budget
+from contrast3d.engine.distributed import pick_device
+from contrast3d.errors import ConfigError
+from contrast3d.recipes import scene_sources as sources
+from contrast3d.recipes.runs import Run
+from contrast3d.recipes.scene_contrast import CHANNELS, SceneRecipe
+
+SHARES: tuple[Budget, ...] = ("1%", "10%", None)
+STEPS = 400
+TEST_ROOMS = 40
+LABELLED = {"Rooms": "rooms", "S3DIS": "s3dis", "ScanNet": "scannet"}  # data set: its augmentation
+SAVED = ("mean_iou", "mean_iou_points", "mean_iou_best", "mean_iou_points_best", "mean_accuracy", "overall_accuracy")
+SEGMENTATION_MOMENTUM = 0.02  # of batch norm, as released
+
+
+def evaluate_registration(
+    run: Run, *, data_root: Path, dataset: str | None = None, scenes: Sequence[str] = (), draws: int = 3, seed: int = 0,
+    device: str = "auto", on_progress: Callable[[str], None] | None = None,
+) -> Registration:
+    """Register the views of scenes that the run did not train on; saves one result per metric.
+
+    dataset: other than the recipe's: Rooms, 3DMatch, ScanNet or a folder of scenes. scenes: which of them, by name;
+    default the recipe's `test_scenes`, of another data set all. Rooms are those of the test split.
+    """
+    recipe, target = run.recipe, pick_device(device)
+    chosen = _registered(recipe, data_root, dataset, tuple(scenes))
+    trained = run.trained()
+    encoder = run.encoder().to(target)
+    found = registration(
+        encoder, chosen, name=run.title, dataset=dataset or recipe.dataset, draws=draws, seed=seed,
+        make_untrained=lambda s: recipe.make_encoder(s).to(target), on_progress=on_progress,
+    )
+    for result in found.to_results(run.name, seed=recipe.seed, **provenance(target)):
+        run.folder.save_result(f"registration-{_plain(found.dataset)}-{result['metric']}", {
+            **result, "scenes": [s.name for s in chosen], "overrides": run.overrides(), **trained})
+    return found
+
+
+def _registered(recipe: SceneRecipe, data_root: Path, dataset: str | None, names: tuple[str, ...]):
+    if (dataset or recipe.dataset) == sources.ROOMS:
+        if names:
+            raise ConfigError("--scenes names scenes of a folder: leave it out, the rooms are those of the test split")
+        return sources.scenes_of(
+            sources.ROOMS, data_root, rooms=max(recipe.validation_scenes, 4), frames=recipe.frames, split="test")
+    names = names or (recipe.test_scenes if dataset in (None, recipe.dataset) else ())
+    found = sources.scenes_of(dataset or recipe.dataset, data_root, rooms=0, frames=0)
+    if dataset in (None, recipe.dataset) and not names:
+        raise ConfigError("the run was trained on all scenes of its data set. Try: --dataset another, or --scenes NAME "
+                          "of one that you know it was not trained on")
+    return [s for s in found if any(n in s.name for n in names)] if names else found
+
+
+def evaluate_segmentation(
+    run: Run, *, data_root: Path, dataset: str | None = None, labels: Sequence[Budget] | None = None, draws: int = 3,
+    seed: int = 0, steps: int = 0, device: str = "auto", on_progress: Callable[[str], None] | None = None,
+    on_trained: Callable[[str, float, int, Segmenter], None] | None = None, **tuning,
+) -> SegmentationTable:
+    """Fine-tune the run's network on shares of the labelled scenes, beside the same network from scratch.
+
+    dataset: Rooms (default), S3DIS or ScanNet. labels: shares of the training scenes, None for all. steps: of each
+    training; 0 takes STEPS. tuning: further fields of `semantic_segmentation.Tuning`.
+    """
+    recipe, target, dataset = run.recipe, pick_device(device), dataset or "Rooms"
+    shares = [_share(budget) for budget in (labels or SHARES)]
+    train, test = _labelled(dataset, data_root)
+    trained = run.trained()
+    table = segmentation(
+        partial(_segmenting, recipe), run.encoder().state_dict(), train, test, name=run.title, shares=shares,
+        draws=draws, seed=seed, device=target, on_progress=on_progress, on_trained=on_trained,
+        **{"steps": steps or STEPS, "voxel_size": recipe.voxel_size, "transform": LABELLED[dataset], **tuning},
+    )
+    for result in table.to_results(run.name, seed=recipe.seed, **provenance(target)):
+        if result["metric"] in SAVED:
+            share = _plain(result["condition"].split()[0])
+            run.folder.save_result(f"segmentation-{_plain(dataset)}-{share}-{result['metric']}", {
+                **result, "overrides": run.overrides(), **trained})
+    return table
+
+
+def _segmenting(recipe: SceneRecipe, seed: int):
+    """The network of the recipe without its last layer, for a head on classes."""
+    import torch
+
+    from contrast3d.nn.sparse_unet import SparseUNet
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SparseUNet(CHANNELS, None, recipe.depth, width=recipe.width, voxel_size=recipe.voxel_size,
+                          norm_momentum=SEGMENTATION_MOMENTUM)
+
+
+def _labelled(dataset: str, data_root: Path) -> tuple[SceneSet, SceneSet]:
+    if dataset == "Rooms":
+        return Rooms("train"), Rooms("test", TEST_ROOMS)
+    if dataset == "S3DIS":
+        return S3DIS("train", data_root), S3DIS("test", data_root)
+    if dataset == "ScanNet":
+        return ScanNet("train", data_root), ScanNet("val", data_root)
+    raise ConfigError(f"no labelled scenes {dataset!r}; there are {', '.join(LABELLED)}")
+
+
+def _share(budget: Budget) -> float:
+    if budget is None:
+        return 1.0
+    if isinstance(budget, str) and budget.endswith("%"):
+        return float(budget[:-1]) / 100
+    raise ConfigError(f"--labels {budget}: segmentation takes shares of the training scenes. Try: --labels 1% 10% all")
+
+
+def _plain(text: str) -> str:
+    name = Path(text).name.lower().replace("%", "percent").replace(".", "_")
+    return "".join(c for c in name if c.isalnum() or c == "_")

@@ -1,0 +1,69 @@
+"""Where scenes come from: generated rooms, or a folder that `contrast3d data prepare pairs` filled."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from contrast3d.data.pairs import with_pairs
+from contrast3d.data.room_camera import room_views
+from contrast3d.data.rooms import make_room
+from contrast3d.data.scene_views import SceneViews
+from contrast3d.data.three_d_match import ThreeDMatch
+from contrast3d.errors import ConfigError, DataError
+from contrast3d.tally import Tally
+
+ROOMS = "Rooms"
+PARENTS = {"3DMatch", "ScanNet"}  # names for what lies below the data root; any other name is a path of its own
+
+
+def scenes_of(
+    dataset: str, data_root: Path, *, rooms: int, frames: int, split: str = "train", quiet: bool = False
+) -> list[SceneViews]:
+    """The views of all scenes, without pairs where none were looked for. rooms, frames: how many of generated ones."""
+    if dataset == ROOMS:
+        return _filmed(split, rooms, frames, quiet)
+    return ThreeDMatch(data_root if dataset in PARENTS else Path(dataset))
+
+
+def paired(scenes: Sequence[SceneViews], min_overlap: float, quiet: bool = False) -> list[SceneViews]:
+    """The scenes with their pairs of overlapping views, looked for where none are stored."""
+    found = []
+    with Tally(len(scenes), "scenes searched for pairs", quiet) as tally:
+        for i, scene in enumerate(scenes):
+            found.append(scene if len(scene.pairs) else with_pairs(scene, min_overlap=min_overlap))
+            tally.update(i + 1)
+    return found
+
+
+def split_scenes(
+    scenes: Sequence[SceneViews], held_out: Sequence[str]
+) -> tuple[list[SceneViews], list[SceneViews]]:
+    """(scenes to train on, scenes to test on): those whose names begin with, or contain, one of `held_out`."""
+    missing = [name for name in held_out if not any(name in scene.name for scene in scenes)]
+    if missing:
+        raise ConfigError(f"no scene called {', '.join(missing)}; there are {', '.join(s.name for s in scenes)}")
+    test = [s for s in scenes if any(name in s.name for name in held_out)]
+    train = [s for s in scenes if s not in test]
+    if not train:
+        raise DataError("test_scenes", "all scenes are held out", "at least one to train on")
+    return train, test
+
+
+def hash_of(scenes: Sequence[SceneViews]) -> str:
+    """Twelve hex digits over all points and poses: a run only resumes on the same data."""
+    digest = hashlib.sha256()
+    for scene in scenes:
+        for array in (scene.xyz_mm, scene.offsets, scene.poses):
+            digest.update(array.tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _filmed(split: str, rooms: int, frames: int, quiet: bool) -> list[SceneViews]:
+    found = []
+    with Tally(rooms, "rooms filmed", quiet) as tally:
+        for i in range(rooms):
+            found.append(room_views(make_room(split, i), frames))
+            tally.update(i + 1)
+    return found
