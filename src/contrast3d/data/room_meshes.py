@@ -1,29 +1,30 @@
 """Furniture meshes of the user's own, mixed into generated rooms.
 
-A folder of .obj, .stl, .ply, .off or .glb files, y up: the class of each is the word that its name or its sub-folder
-begins with (chair-12.obj, sofas/red.stl). Sweet Home 3D libraries (.sh3f, as in Debian's sweethome3d-furniture) are
-read as they are, classes by the names of their catalogue.
+A folder of .obj, .stl, .ply, .off or .glb files, y up, front towards +z: the class of each is told by a word in its
+name or its sub-folder's (chair-12.obj, sofas/red.stl). Sweet Home 3D libraries (.sh3f, as in Debian's
+sweethome3d-furniture) are read as they are, classes by the names of their catalogue.
 """
 
 from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
-from contrast3d.data.mesh_files import read_obj
+from contrast3d.data.mesh_files import Geometry, read_obj
 from contrast3d.data.room_seats import Rng
 from contrast3d.data.room_shapes import Piece
 from contrast3d.data.shape_files import MESHES, read_geometry, turned
 from contrast3d.errors import DataError, MissingDataError
 
-WORDS = {  # the first that a name contains decides
-    "armchair": "sofa", "chair": "chair", "sofa": "sofa", "couch": "sofa", "desk": "desk", "table": "table",
-    "bed": "bed", "bookcase": "shelf", "shelf": "shelf", "shelves": "shelf", "wardrobe": "cabinet",
+WORDS = {  # the first that a name contains decides; lamps are told apart, lest a desk lamp be a desk
+    "lamp": None, "armchair": "sofa", "chair": "chair", "sofa": "sofa", "couch": "sofa", "desk": "desk",
+    "table": "table", "bed": "bed", "bookcase": "shelf", "shelf": "shelf", "shelves": "shelf", "wardrobe": "cabinet",
     "dresser": "cabinet", "cabinet": "cabinet", "chest": "cabinet",
 }
 MOST_TRIANGLES = 20_000
@@ -46,7 +47,8 @@ def read_meshes(folder: str | Path) -> Library:
     Raises MissingDataError where there is no folder, DataError where none of its files is of use.
     """
     folder = Path(folder)
-    expected = f"{', '.join(MESHES)} or .sh3f files whose names begin with one of: {', '.join(WORDS)}"
+    words = ", ".join(word for word, kind in WORDS.items() if kind)
+    expected = f"{', '.join(MESHES)} or .sh3f files with one of these words in the name: {words}"
     if not folder.is_dir():
         raise MissingDataError(str(folder), "no such folder", expected)
     library: Library = {}
@@ -61,10 +63,11 @@ def read_meshes(folder: str | Path) -> Library:
         for kind, read in found:
             try:
                 geometry = read()
-            except DataError:
+            except (ValueError, OSError, zipfile.BadZipFile, zlib.error):  # DataErrors are ValueErrors
                 continue
             if geometry.faces is not None and 0 < len(geometry.faces) <= MOST_TRIANGLES:
-                library.setdefault(kind, []).append(turned(geometry.points, "y")[geometry.faces])
+                points = turned(geometry.points, "y") * (-1, -1, 1)  # half a turn: fronts of pieces face +y
+                library.setdefault(kind, []).append(points[geometry.faces])
     if not library:
         raise DataError(str(folder), "no mesh of a known class", expected)
     return library
@@ -78,15 +81,22 @@ def _of_library(path: Path) -> list[tuple[str, Callable]]:
     except (OSError, KeyError, zipfile.BadZipFile):
         return []
     fields: dict[str, dict[str, str]] = {}
-    for key, number, value in re.findall(r"^\s*(name|model)#(\d+)\s*=\s*(.*?)\s*$", text, re.M):
+    for key, number, value in re.findall(r"^\s*(name|model|modelRotation)#(\d+)\s*=\s*(.*?)\s*$", text, re.M):
         fields.setdefault(number, {})[key] = value
     found = []
     for entry in fields.values():
         kind, model = class_of(entry.get("name", "")), entry.get("model", "").lstrip("/")
         size = archive.NameToInfo[model].file_size if model in archive.NameToInfo else _MOST_BYTES + 1
         if kind and model.lower().endswith(".obj") and size <= _MOST_BYTES:
-            found.append((kind, lambda model=model: read_obj(archive.read(model), f"{path}: {model}")))
+            rotation = entry.get("modelRotation", "1 0 0 0 1 0 0 0 1")
+            found.append((kind, partial(_model, archive, model, rotation, f"{path}: {model}")))
     return found
+
+
+def _model(archive: zipfile.ZipFile, model: str, rotation: str, where: str) -> Geometry:
+    """A model of a library, turned by the matrix that its catalogue gives by rows."""
+    geometry = read_obj(archive.read(model), where)
+    return Geometry(geometry.points @ np.array(rotation.split(), float).reshape(3, 3).T, geometry.faces)
 
 
 def swapping(library: Library, rng: Rng) -> Callable[[Piece], Piece]:
