@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from contrast3d.errors import ConfigError
 from contrast3d.nn.batch_norm import BatchNorm
 from contrast3d.ops.sparse_conv import sparse_conv, sparse_conv_transpose
 from contrast3d.types import Voxels
@@ -22,6 +23,8 @@ class SparseConv(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, dilation: int = 1,
                  bias: bool = False, transposed: bool = False):
         super().__init__()
+        if transposed and dilation != 1:
+            raise ConfigError(f"SparseConv: dilation = {dilation}; transposed convolutions have none")
         self.kernel_size, self.stride, self.dilation, self.transposed = kernel_size, stride, dilation, transposed
         self.weight = nn.Parameter(torch.empty(kernel_size**3, in_channels, out_channels))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None

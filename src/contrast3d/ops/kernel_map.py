@@ -14,7 +14,7 @@ from contrast3d.errors import DataError
 from contrast3d.ops.kernels import kernel_map as kernels
 from contrast3d.ops.kernels.sparse_conv import BLOCK_ROWS, block_bounds
 from contrast3d.ops.kernels.threads import run
-from contrast3d.ops.packing import Packing
+from contrast3d.ops.packing import Packing, has_kernels
 from contrast3d.types import Voxels
 
 SEARCHED = 1 << 24  # keys looked for at a time on devices that search
@@ -84,6 +84,9 @@ def coarser(voxels: Voxels, stride: int) -> tuple[Int[Tensor, "m 4"], Int[Tensor
 
 def finer(voxels: Voxels, stride: int) -> tuple[Int[Tensor, "m 4"], Int[Tensor, "b1"]]:
     """Coordinates and offsets of the remembered set that these voxels were made from by a stride."""
+    if stride < 1:
+        raise DataError("stride", f"{stride}", "1 or more")
+    _remember(voxels)
     wanted, rest = divmod(voxels.stride, stride)
     if rest or ("coords", wanted) not in voxels.maps:
         have = sorted(key[1] for key in voxels.maps if key[0] == "coords")
@@ -108,7 +111,7 @@ def _coarsen(coords: Tensor, step: int, clouds: int) -> tuple[Tensor, Tensor]:
         return coords, torch.zeros(clouds + 1, dtype=torch.long, device=coords.device)
     packing = Packing.of(coords, reach=step)
     keys = packing.keys(coords, step)
-    if keys.device.type == "cpu":
+    if has_kernels(keys):
         keys = np.sort(keys.numpy())
         keys = torch.from_numpy(keys[np.append(True, keys[1:] != keys[:-1])])
     else:
@@ -128,7 +131,7 @@ def _make(voxels: Voxels, kernel_size: int, stride: int, dilation: int) -> Kerne
     packing = Packing.of(ins, reach=int(offsets.abs().max()) + voxels.stride * stride)
     in_keys = packing.keys(ins)
     out_keys = in_keys if outs is ins else packing.keys(outs)
-    find = _merge if ins.device.type == "cpu" else _search
+    find = _merge if has_kernels(ins) else _search
     # Of a centred kernel on one set the second half of the offsets are the pairs of the first half, exchanged.
     half = len(offsets) // 2 if outs is ins and kernel_size % 2 else len(offsets)
     found = find(in_keys, out_keys, packing.shift(offsets[:half]).to(ins.device))

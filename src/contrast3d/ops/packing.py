@@ -12,6 +12,12 @@ from torch import Tensor
 from contrast3d.errors import DataError
 from contrast3d.ops.kernels import kernel_map as kernels
 from contrast3d.ops.kernels.threads import run
+from contrast3d.ops.portable import is_portable
+
+
+def has_kernels(tensor: Tensor) -> bool:
+    """Whether the kernels serve this tensor: on the CPU, outside of `portable()`; plain torch does elsewhere."""
+    return tensor.device.type == "cpu" and not is_portable()
 
 
 @dataclass(frozen=True)
@@ -28,10 +34,13 @@ class Packing:
     def of(cls, coords: Int[Tensor, "m 4"], reach: int = 0) -> Packing:
         """Room for `coords`, at least one row, and for what is up to `reach` beyond them on each axis.
 
-        Raises DataError where that many cells have no numbers in 63 bits.
+        Raises DataError where a coordinate would not fit into 32 bits, or the number of cells into 63.
         """
         low = (coords[:, 1:].amin(0).long() - reach).tolist()
         high = (coords[:, 1:].amax(0).long() + reach).tolist()
+        if min(low) < -(2**31) or max(high) >= 2**31:
+            raise DataError("coords", f"voxels from {min(low)} to {max(high)}, kernels included", "numbers of 32 bits",
+                            "a larger voxel_size, or clouds moved to the origin")
         x, y, z = (b - a + 1 for a, b in zip(low, high))
         clouds = int(coords[:, 0].max()) + 1
         if clouds * x * y * z >= 2**63:
@@ -41,7 +50,7 @@ class Packing:
 
     def keys(self, coords: Int[Tensor, "m 4"], step: int = 1) -> Int[Tensor, "m"]:
         """(M,) int64; x, y, z are floored to multiples of `step` first, towards minus infinity."""
-        if coords.device.type == "cpu":
+        if has_kernels(coords):
             keys = np.empty(len(coords), np.int64)
             run(kernels.keys_of, len(coords), coords.contiguous().numpy(), *self._arrays(), step, keys)
             return torch.from_numpy(keys)
@@ -51,7 +60,7 @@ class Packing:
 
     def coords(self, keys: Int[Tensor, "m"]) -> Int[Tensor, "m 4"]:
         """(M, 4) int32: what `keys` were made of."""
-        if keys.device.type == "cpu":
+        if has_kernels(keys):
             coords = np.empty((len(keys), 4), np.int32)
             run(kernels.coords_of, len(keys), keys.numpy(), *self._arrays(), coords)
             return torch.from_numpy(coords)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 from contrast3d.errors import DataError
@@ -18,6 +19,7 @@ from contrast3d.ops.kernel_map import KernelMap, coarser, finer, kernel_map
 from contrast3d.ops.kernels import register_tile as tile
 from contrast3d.ops.kernels import sparse_conv as kernels
 from contrast3d.ops.kernels.threads import run
+from contrast3d.ops.packing import has_kernels
 from contrast3d.types import Voxels
 
 Weight = Float[Tensor, "k c d"]
@@ -55,7 +57,9 @@ def sparse_conv_transpose(
 
 
 def check_weight(voxels: Voxels, weight: Tensor, kernel_size: int) -> None:
-    """A DataError unless the weight fits the kernel and the features."""
+    """A DataError unless the weight fits the kernel and the features, which are of floating point."""
+    if not voxels.features.is_floating_point():
+        raise DataError("features", f"{voxels.features.dtype}", "floating point", "features.float()")
     wanted = (kernel_size**3, voxels.features.shape[1])
     if weight.ndim != 3 or weight.shape[:2] != wanted:
         raise DataError("weight", f"shape {tuple(weight.shape)}", f"({wanted[0]}, {wanted[1]}, width) for a kernel of "
@@ -84,6 +88,7 @@ class _Convolve(torch.autograd.Function):
         return products(features.detach(), weight.detach(), pairs, low)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         features, weight = ctx.saved_tensors
         grad = grad.contiguous()
@@ -97,9 +102,7 @@ class _Convolve(torch.autograd.Function):
 
 def products(features: Tensor, weight: Tensor, pairs: KernelMap, low: bool = False) -> Tensor:
     """`convolve` without gradient. low: products of bfloat16."""
-    if features.device.type != "cpu":
-        return _products_torch(features, weight, pairs, low)
-    if low and not tile.has_bfloat16():
+    if not has_kernels(features) or (low and not tile.has_bfloat16()):
         return _products_torch(features, weight, pairs, low)
     width = weight.shape[2]
     lanes = tile.lanes(features.element_size())
@@ -116,7 +119,7 @@ def products(features: Tensor, weight: Tensor, pairs: KernelMap, low: bool = Fal
 
 def weight_gradient(features: Tensor, grad: Tensor, pairs: KernelMap) -> Tensor:
     """(K, C, D): for each offset the sum over its pairs of features[in]^T grad[out]."""
-    if features.device.type != "cpu":
+    if not has_kernels(features):
         return torch.stack([features[a].T @ grad[b] for a, b in map(pairs.pairs, range(len(pairs)))])
     width = grad.shape[1]
     lanes = tile.lanes(features.element_size())

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from contrast3d.errors import DataError
 from contrast3d.ops.kernels import kernel_map as kernels
-from contrast3d.ops.packing import Packing
+from contrast3d.ops.packing import Packing, has_kernels
 from contrast3d.types import Clouds, Voxels
 
 LIMIT = 2**31 - 2**16  # cells from the origin, so that kernels can reach beyond without leaving int32
@@ -75,7 +75,7 @@ def distinct(coords: Int[Tensor, "n 4"]) -> tuple[Int[Tensor, "m 4"], Int[Tensor
         none = torch.zeros(0, dtype=torch.long, device=coords.device)
         return coords.to(torch.int32), none, none
     keys = Packing.of(coords).keys(coords)
-    if coords.device.type == "cpu":
+    if has_kernels(coords):
         array = keys.numpy()
         first, inverse = np.empty(len(array), np.int64), np.empty(len(array), np.int64)
         count = kernels.runs(array, np.argsort(array), first, inverse, 0, len(array))
