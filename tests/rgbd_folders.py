@@ -38,6 +38,14 @@ def depths(poses: np.ndarray, units: float = 1000.0) -> list[np.ndarray]:
     return images
 
 
+def world_points(depth: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    """(N, 3) of all pixels that are known, by the formula."""
+    v, u = np.nonzero((depth > 0) & (depth < 65535))
+    fx, fy, cx, cy = CAMERA
+    z = depth[v, u] / 1000
+    return np.stack([(u - cx) * z / fx, (v - cy) * z / fy, z], 1) @ pose[:3, :3].T + pose[:3, 3]
+
+
 def write_png(path: Path, depth: np.ndarray) -> None:
     from PIL import Image
 

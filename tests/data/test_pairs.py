@@ -6,7 +6,6 @@ import rgbd_folders as folders
 
 from contrast3d.data import pairs as pairs_module
 from contrast3d.data.pairs import find_pairs, with_pairs
-from contrast3d.data.recordings import Camera, back_project, moved
 from contrast3d.data.rgbd import find_scans, read_scan
 from contrast3d.data.scene_views import SceneViews
 from contrast3d.errors import ConfigError, DataError
@@ -47,8 +46,7 @@ def test_pairs_equal_naive(room, monkeypatch, least, given):
     clouds = [scene.world(v) for v in range(len(scene))]
     if given:  # the means are of all pixels, and know no millimetres
         poses = folders.poses(len(scene))
-        camera = Camera(*folders.CAMERA)
-        clouds = [moved(back_project(d, camera, 1000.0), pose) for d, pose in zip(folders.depths(poses), poses)]
+        clouds = [folders.world_points(d, pose) for d, pose in zip(folders.depths(poses), poses)]
     expected, shares = naive(clouds, least, 0.2, 0.3)
     assert 5 < len(expected) < 66
     assert pairs.tolist() == [list(pair) for pair in expected]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import rgbd_folders as folders
 
-from contrast3d.data.recordings import Camera, back_project
+from contrast3d.data.recordings import Camera
 from contrast3d.data.rgbd import find_scans, read_rgbd, read_scan
 from contrast3d.data.scene_views import SceneViews, save_views
 from contrast3d.errors import ConfigError, DataError, MissingDataError
@@ -193,15 +193,6 @@ def test_tum_takes_the_nearest_pose_within_20_ms_and_its_sub_sets_camera(tmp_pat
     (folder / "depth.txt").write_text("now depth/a.png\n")
     with pytest.raises(DataError, match="line 1: now"):
         read_one(folder)
-
-
-def test_back_projection_is_the_formula():
-    depth = np.zeros((4, 6), np.uint16)
-    depth[1, 5], depth[3, 0], depth[0, 0], depth[2, 2] = 2000, 500, 65535, 40000
-    points = back_project(depth, Camera(10.0, 20.0, 2.0, 1.5, 0.1, 0.2), 1000.0)
-    assert np.allclose(points, [[(5 - 2) * 2 / 10 + 0.1, (1 - 1.5) * 2 / 20 + 0.2, 2],
-                                [(0 - 2) * 0.5 / 10 + 0.1, (3 - 1.5) * 0.5 / 20 + 0.2, 0.5]])
-    assert len(back_project(depth, Camera(10.0, 20.0, 2.0, 1.5), 5000.0)) == 3  # 8 m then, and within reach
 
 
 @pytest.mark.shared

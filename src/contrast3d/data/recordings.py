@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Shaped, UInt16
+from jaxtyping import Float, Int16, Shaped, UInt16
 
 from contrast3d.errors import DataError
+from contrast3d.ops.depth_views import SATURATED, depth_view
 
-REACH = 32.767  # metres: as far as int16 millimetres go
-SATURATED = 65535  # what 7-Scenes and Kinects write where nothing was measured; 0 everywhere
+FARTHEST = 1e6  # metres between camera and origin
 ORTHONORMAL = 0.02  # by how much R^T R may differ from the identity; of published poses at most 4e-4
 
 
@@ -64,24 +64,15 @@ class Recording:
         return taken
 
 
-def back_project(depth: Shaped[np.ndarray, "h w"], camera: Camera, units: float) -> Float[np.ndarray, "n 3"]:
-    """(N, 3) float64 points in the frame of the camera, metres, row by row of the image.
-
-    x = (u - cx) z / fx + bx and y likewise (PointContrast's preparation of ScanNet). Pixels without depth, and those
-    beyond 32 m, which a view cannot hold, have no point.
-    """
-    height, width = depth.shape
+def view_of(
+    depth: UInt16[np.ndarray, "h w"], pose: Float[np.ndarray, "4 4"], recording: Recording, thin: float, voxel: float
+) -> tuple[Int16[np.ndarray, "n 3"], Float[np.ndarray, "m 3"]]:
+    """`ops.depth_views.depth_view` of a frame; a DataError where camera and image do not go together."""
+    camera, (height, width) = recording.camera, depth.shape
     if not (0 < camera.cx < width and 0 < camera.cy < height):
         found = f"a depth image of {width} x {height} and a camera centred at ({camera.cx:g}, {camera.cy:g})"
         raise DataError("intrinsics", found, "the intrinsics of the depth camera, at the resolution of its images")
-    seen = (depth > 0) & (depth < SATURATED)
-    z = depth[seen] / units
-    rows, columns = np.nonzero(seen)
-    x = ((np.arange(width) - camera.cx) / camera.fx)[columns] * z + camera.bx
-    y = ((np.arange(height) - camera.cy) / camera.fy)[rows] * z + camera.by
-    points = np.stack([x, y, z], 1)
-    near = (z <= REACH) & (np.abs(x) <= REACH) & (np.abs(y) <= REACH)
-    return points if near.all() else points[near]
+    return depth_view(depth, astuple(camera), recording.units, pose, thin, voxel)
 
 
 def moved(points: Float[np.ndarray, "n 3"], pose: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "n 3"]:
@@ -98,7 +89,8 @@ def checked_pose(pose: Shaped[np.ndarray, "..."], where: str) -> Float[np.ndarra
     if not np.isfinite(pose).all():
         raise DataError(where, "the pose is lost (NaN or infinite)", "a tracked frame")
     turn = pose[:3, :3]
-    if np.abs(turn.T @ turn - np.eye(3)).max() > ORTHONORMAL or np.linalg.det(turn) < 0 or pose[3, 3] != 1:
+    rigid = np.abs(turn.T @ turn - np.eye(3)).max() <= ORTHONORMAL and np.linalg.det(turn) > 0 and pose[3, 3] == 1
+    if not rigid or np.abs(pose[:3, 3]).max() > FARTHEST:
         raise DataError(where, "the pose is no rotation and translation", "4 x 4 numbers, camera to world")
     return pose
 

@@ -17,11 +17,10 @@ import torch
 
 from contrast3d.data import rgbd_layouts as layouts
 from contrast3d.data.file_sets import read_each
-from contrast3d.data.recordings import Camera, Frame, Recording, back_project, moved
-from contrast3d.data.scene_views import MILLIMETRES, SceneViews, load_views
+from contrast3d.data.recordings import Camera, Frame, Recording, view_of
+from contrast3d.data.scene_views import SceneViews, load_views
 from contrast3d.data.sens_files import sens_recording
 from contrast3d.errors import ConfigError, DataError, MissingDataError
-from contrast3d.ops.overlap import first_of_voxels, voxel_means
 
 DEPTH = 3  # folders below the one named: chess/seq-01, scans/scene0000_00
 BATCH = 16  # frames read between two looks at the progress: what Ctrl-C waits for
@@ -217,12 +216,10 @@ def _view(recording: Recording, thin: float, voxel: float, shape: tuple[int, ...
     if shape is not None and depth.shape != shape:
         size, usual = (" x ".join(str(n) for n in reversed(s)) for s in (depth.shape, shape))
         raise DataError(frame.name, f"{size} pixels", f"{usual} as most frames have")
-    points = back_project(depth, recording.camera, recording.units)
-    if not len(points):
+    xyz_mm, means = view_of(depth, pose, recording, thin, voxel)
+    if not len(xyz_mm):
         raise DataError(frame.name, "no depth anywhere", "pixels above 0")
-    means = voxel_means(moved(points, pose), voxel).astype(np.float32)
-    kept = points[first_of_voxels(points, thin)] if thin else points
-    return np.rint(kept * MILLIMETRES).astype(np.int16), pose, means
+    return xyz_mm, pose, means.astype(np.float32)
 
 
 class _Spool:

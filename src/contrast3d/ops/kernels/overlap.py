@@ -7,13 +7,13 @@ import numpy as np
 from contrast3d.ops.kernels.radius_matches import SLACK, cell_of, first_at_least
 from contrast3d.ops.kernels.threads import kernel
 
-_BITS = 21  # of a packed coordinate
-_ROOM = 1 << 12  # of a table at first
+BITS = 21  # of a packed coordinate
+ROOM = 1 << 12  # of a table at first
 _ASIDE = np.array([(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)])
 
 
 @kernel
-def _place(keys, key):
+def place_of(keys, key):
     """Where the key is in the table, or the free place where it belongs; the table's length is a power of two."""
     mask = np.uint64(len(keys) - 1)
     hashed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
@@ -24,12 +24,12 @@ def _place(keys, key):
 
 
 @kernel
-def _doubled(keys, numbers):
+def doubled(keys, numbers):
     """The table with twice the room."""
     more, their = np.full(2 * len(keys), -1, np.int64), np.empty(2 * len(keys), np.int32)
     for i in range(len(keys)):
         if keys[i] != -1:
-            place = _place(more, keys[i])
+            place = place_of(more, keys[i])
             more[place], their[place] = keys[i], numbers[i]
     return more, their
 
@@ -41,22 +41,22 @@ def voxels_of(points, voxel, low, out):
     low: (3,) int64, the least voxel along each axis. Neighbouring pixels mostly share a voxel: those ask no table,
     and the table grows with the voxels, not the points, to stay in cache.
     """
-    keys, numbers = np.full(_ROOM, -1, np.int64), np.empty(_ROOM, np.int32)
+    keys, numbers = np.full(ROOM, -1, np.int64), np.empty(ROOM, np.int32)
     count, last, number = 0, np.int64(-1), np.int32(0)
     for i in range(len(points)):
         x = np.int64(np.floor(points[i, 0] / voxel)) - low[0]
         y = np.int64(np.floor(points[i, 1] / voxel)) - low[1]
         z = np.int64(np.floor(points[i, 2] / voxel)) - low[2]
-        key = (x << (2 * _BITS)) | (y << _BITS) | z
+        key = (x << (2 * BITS)) | (y << BITS) | z
         if key != last:
             last = key
-            place = _place(keys, key)
+            place = place_of(keys, key)
             if keys[place] == -1:
                 keys[place], numbers[place] = key, count
                 count += 1
             number = numbers[place]
             if 2 * count > len(keys):
-                keys, numbers = _doubled(keys, numbers)
+                keys, numbers = doubled(keys, numbers)
         out[i] = number
     return count
 
@@ -98,8 +98,10 @@ def _near_any(x, y, z, radius, columns, view):
         if not (0 <= cx < nx and 0 <= cy < ny):
             continue
         column = first + cx * ny + cy
-        stop = starts[column + 1]
-        row = first_at_least(points, starts[column], stop, z - reach)
+        start, stop = starts[column], starts[column + 1]
+        if start == stop or points[start, 2] > z + reach or points[stop - 1, 2] < z - reach:
+            continue
+        row = first_at_least(points, start, stop, z - reach)
         while row < stop and points[row, 2] <= z + reach:
             dx, dy, dz = points[row, 0] - x, points[row, 1] - y, points[row, 2] - z
             if dx * dx + dy * dy + dz * dz <= radius * radius:
