@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +20,15 @@ _ARRAYS = {  # what a file holds: the kinds of its type, and its shape, -1 for a
     "pairs": ("iu", (-1, 2)), "overlap": ("f", (-1,)),
 }
 _OPTIONAL = {"frames", "pairs", "overlap"}
+# What zipfile, zlib and numpy raise on damaged bytes: a length out of the air wants more memory than there is.
+_UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 EXPECTED = (
     "a .npz with xyz_mm (N, 3) int16, offset (V + 1) integers, pose (V, 4, 4) floats, and, if known, frames (V, 2), "
     "pairs (P, 2), overlap (P)"
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equal arrays are no single truth
 class SceneViews:
     """V views of one scene: depth frames or fused fragments, each in its own frame, with its pose.
 
@@ -97,11 +100,7 @@ def load_views(path: Path | str) -> SceneViews:
     path = Path(path)
     if not path.is_file():
         raise MissingDataError(str(path), "no such file", EXPECTED)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in _ARRAYS if name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(str(path), f"cannot be read: {error}", EXPECTED) from None
+    arrays = _arrays(path)
     for name, (kinds, shape) in _ARRAYS.items():
         if name not in arrays:
             if name in _OPTIONAL:
@@ -117,9 +116,29 @@ def load_views(path: Path | str) -> SceneViews:
         raise DataError(str(path), "offset does not cut xyz_mm into views", EXPECTED)
     if len(poses) != views or not np.isfinite(poses).all():
         raise DataError(str(path), f"{len(poses)} poses for {views} views, or one that is not finite", EXPECTED)
+    singular = np.abs(np.linalg.det(poses[:, :3, :3])) < 0.1  # files of others hold rounded rotations
+    if singular.any() or (np.abs(poses[:, 3] - [0, 0, 0, 1]) > 1e-3).any():
+        raise DataError(str(path), "a pose that is no motion", "rotations, translations, and 0 0 0 1 below")
+    kept = arrays["xyz_mm"].astype(np.int16)
+    if (kept != arrays["xyz_mm"]).any():
+        raise DataError(str(path), "xyz_mm beyond int16", "views within 32 m")
     pairs = arrays.get("pairs", np.zeros((0, 2))).astype(np.int64)
     overlaps = arrays.get("overlap", np.zeros(len(pairs))).astype(np.float32)
     if len(overlaps) != len(pairs) or (len(pairs) and not (pairs.min() >= 0 and pairs.max() < views)):
         raise DataError(str(path), "pairs name views that are not there, or overlap is of another length", EXPECTED)
     frames = arrays.get("frames", np.zeros((0, 2))).astype(np.int64)
-    return SceneViews(arrays["xyz_mm"].astype(np.int16), offsets, poses, path.stem, frames, pairs, overlaps)
+    if len(frames) not in (0, views):
+        raise DataError(str(path), f"frames of {len(frames)} views, of {views}", EXPECTED)
+    return SceneViews(kept, offsets, poses, path.stem, frames, pairs, overlaps)
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """What a file holds of _ARRAYS."""
+    try:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("a single array")
+        with file:
+            return {name: file[name] for name in _ARRAYS if name in file.files}
+    except _UNREADABLE as error:
+        raise DataError(str(path), f"cannot be read: {error}", EXPECTED) from None
