@@ -44,11 +44,10 @@ class RunningMeans:
         return name not in self._sums or bool(torch.isfinite(self._sums[name]))
 
     def compute(self) -> dict[str, float]:
-        """All means over the steps and the ranks, which must have logged the same names."""
-        names = list(self._sums)
-        sums = distributed.total(*(float(self._sums[n]) for n in names))
-        counts = distributed.total(*(self._counts[n] for n in names))
-        return {n: s / c for n, s, c in zip(names, sums, counts)}
+        """All means over the steps and the ranks; a rank that never logged a name has no part in its mean."""
+        states = distributed.gather(self.state())
+        found = {name: [state[name] for state in states if name in state] for state in states for name in state}
+        return {n: sum(value for value, _ in of) / sum(count for _, count in of) for n, of in found.items()}
 
     def state(self) -> dict:
         """What the constructor takes to go on from here."""
