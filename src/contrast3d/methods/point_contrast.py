@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from contrast3d.errors import ConfigError
@@ -49,16 +49,17 @@ class PointContrast(Rebuildable):
         self.squared_positive = squared_positive
 
     def forward(self, batch: ViewPairs) -> dict[str, Tensor]:
-        return self.objective(self.embed(batch))
+        return self.objective(*self.features(batch), batch.matches)
 
-    def embed(self, batch: ViewPairs) -> list[Tensor]:
-        """Unit features (N, C) and (M, C) of all points of the two views, and the matches (P, 2)."""
-        first, second = (F.normalize(self.encoder(view).points, dim=1) for view in (batch.first, batch.second))
-        return [first, second, batch.matches]
+    # Not `embed`: gradient caching cuts embeddings by clouds, and these are of points.
+    def features(self, batch: ViewPairs) -> list[Float[Tensor, "_ c"]]:
+        """Unit features (N, C) and (M, C) of all points of the two views."""
+        return [F.normalize(self.encoder(view).points, dim=1) for view in (batch.first, batch.second)]
 
-    def objective(self, embeddings: list[Tensor]) -> dict[str, Tensor]:
+    def objective(
+        self, first: Float[Tensor, "n c"], second: Float[Tensor, "m c"], matches: Int[Tensor, "p 2"]
+    ) -> dict[str, Tensor]:
         """The loss of some of the matches, drawn from torch's generator; zero where there are none."""
-        first, second, matches = embeddings
         if self.loss == "info-nce":
             drawn = one_match_each(matches, self.num_pairs)
             loss = point_info_nce(first[drawn[:, 0]], second[drawn[:, 1]], self.temperature)
@@ -77,7 +78,7 @@ class PointContrast(Rebuildable):
         if not len(a):
             return {}
         return {
-            "feature_std": first.std(0).mean(), "positive_distance": (a - b).norm(dim=1).mean(),
+            "feature_std": first.std(0, correction=0).mean(), "positive_distance": (a - b).norm(dim=1).mean(),
             "negative_distance": (a - b.roll(1, 0)).norm(dim=1).mean(), **pair_numbers(a, b),
         }
 

@@ -20,6 +20,7 @@ from contrast3d.engine.collapse import warn_of_collapse
 from contrast3d.engine.loop import Outcome, train
 from contrast3d.engine.run_dir import RunDir
 from contrast3d.engine.settings import Training
+from contrast3d.errors import ConfigError
 from contrast3d.nn.rebuild import describe
 from contrast3d.recipes.datasets import load
 
@@ -56,6 +57,9 @@ def fit(
     Under torchrun every process calls this with the same arguments. `load_run(out)` reads the encoder back.
     """
     settings = Training(**training)
+    if "dense" in getattr(method, "needs", ()):
+        raise ConfigError(f"{type(method).__name__} learns from overlapping views of scenes, and fit makes views of "
+                          "shapes. Try: contrast3d pretrain point-contrast-rooms, or engine.loop.train on a PairLoader")
     ranks = distributed.setup(device)
     try:
         with ExitStack() as held:
