@@ -40,8 +40,9 @@ class PairLoader:
         scale: tuple[float, float] | None = None, feature_noise: float = 0.01, channels: int = 3,
         holistic: bool = False,
     ):
-        if batch_size < 1 or batch_size % world:
-            raise ConfigError(f"batch_size {batch_size} (global) does not divide by {world} processes")
+        if batch_size < 1 or batch_size % world or not 0 <= rank < world:
+            raise ConfigError(f"batch_size {batch_size} (global), rank {rank} of {world} processes; expected a batch "
+                              "that divides by them")
         if not voxel_size > 0:
             raise ConfigError(f"voxel_size = {voxel_size}; expected a positive length in metres")
         self.scenes, self.voxel_size, self.seed = list(scenes), voxel_size, seed
@@ -52,8 +53,9 @@ class PairLoader:
         else:
             self.pairs = np.array([(s, a, b) for s, scene in enumerate(self.scenes) for a, b in scene.pairs])
         if len(self.pairs) < batch_size:
-            raise DataError(f"{len(self.scenes)} scenes", f"{len(self.pairs)} pairs of overlapping views",
-                            f"at least batch_size = {batch_size}", "contrast3d data prepare pairs")
+            what = "scenes to see whole" if holistic else "pairs of overlapping views"
+            raise DataError(f"{len(self.scenes)} scenes", f"{len(self.pairs)} {what}",
+                            f"at least batch_size = {batch_size}", "a smaller batch_size, or more scenes")
         self.batch_size = batch_size
         self.steps = steps or len(self.pairs) // batch_size
         self._ordered: tuple[int, np.ndarray] = (-1, np.empty(0))
