@@ -304,12 +304,16 @@ def test_load_matching_reports_what_it_left():
 
 def test_baselines():
     assert majority(TRAIN, TEST, 0.1).voxels[:, 1:].sum() == 0
-    scores = pointwise(rooms(2), TEST, 0.1, seed=1)
-    assert torch.equal(scores.points, pointwise(rooms(2), TEST, 0.1, seed=1).points)
+    first, second = pointwise([(rooms(2), 1), (rooms(1, 5), 2)], TEST, 0.1)
+    again, = pointwise([(rooms(1, 5), 2)], TEST, 0.1)
+    assert torch.equal(second.points, again.points)
+    assert not torch.equal(second.points, first.points)
+    assert first.measure("mean_iou") > 0.9
     clouds, _ = as_voxels(TEST[0], 0.05)
     numbers = point_numbers(clouds)
     assert numbers.shape == (len(clouds.points), 4 + 2 * 9)
     assert np.isfinite(numbers).all()
+    np.testing.assert_allclose(point_numbers(clouds, np.array([5, 2])), numbers[[5, 2]])
     floor = clouds.point_labels.numpy() == 0
     assert np.median(numbers[floor, 8]) > 0.98, "the normal of the floor points up"
     one = Scene("dot", np.zeros((1, 3), np.float32), np.zeros((1, 3), np.uint8), np.zeros(1, np.uint8))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -107,21 +107,30 @@ def score_scenes(segmenter: Segmenter, scenes: SceneSet, voxel_size: float) -> S
 
 
 def score(predict: Callable[[Clouds], Int[Tensor, " m"]], scenes: SceneSet, voxel_size: float) -> Scores:
-    """Of whatever tells the class of each voxel of a scene.
+    """Of whatever tells the class of each voxel of a scene; see `score_all`."""
+    return score_all(lambda clouds: [predict(clouds)], scenes, voxel_size)[0]
+
+
+def score_all(
+    predict: Callable[[Clouds], Sequence[Int[Tensor, " m"]]], scenes: SceneSet, voxel_size: float
+) -> list[Scores]:
+    """Of several that tell the class of each voxel of a scene, which is prepared once.
 
     A voxel has the label of its points, 255 where they disagree; an original point gets the class of its voxel and is
     judged by its own label. A DataError for a scene without labels.
     """
     classes = len(scenes.classes)
-    voxels, points = torch.zeros(2, classes, classes, dtype=torch.int64)
+    found: list[list[Scores]] = []
     for scene in scenes.scenes:
         if scene.labels is None:
             raise DataError(f"{scenes.title}: {scene.name}", "no labels", "labelled scenes")
         clouds, rows = as_voxels(scene, voxel_size)
-        predicted = predict(clouds)
-        voxels += confusion(predicted, clouds.point_labels, classes)
-        points += confusion(predicted[rows], torch.from_numpy(scene.labels).long(), classes)
-    return Scores(voxels, points)
+        labels = torch.from_numpy(scene.labels).long()
+        found.append([
+            Scores(confusion(each, clouds.point_labels, classes), confusion(each[rows], labels, classes))
+            for each in predict(clouds)
+        ])
+    return [Scores(sum(s.voxels for s in column), sum(s.points for s in column)) for column in zip(*found)]
 
 
 def as_voxels(scene: Scene, voxel_size: float) -> tuple[Clouds, Int[Tensor, " n"]]:

@@ -54,7 +54,7 @@ class Tuning:
     voxel_size: float = 0.05
     transform: str = "rooms"
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    lr: float = 2e-3
+    lr: float = 5e-3
     weight_decay: float = 0.01
     dampening: float = 0.0
     schedule: Literal["cosine", "poly", "constant"] = "cosine"
@@ -132,13 +132,15 @@ def segmentation(
         table.loaded, table.skipped = load_matching(make_encoder(seed), pretrained)
         tell(f"{name}: {len(table.loaded)} tensors loaded, {len(table.skipped)} skipped")
         contestants[name] = partial(_loaded, make_encoder, pretrained)
+    if baselines:
+        tell(f"{MAJORITY}, {POINTWISE}")
+        forests = pointwise([(train.subset(rows), s) for (_, s), rows in drawn.items()], test, how.voxel_size)
+        for ((share, _), rows), forest in zip(drawn.items(), forests):
+            table.add(MAJORITY, share, Outcome(majority(train.subset(rows), test, how.voxel_size)))
+            table.add(POINTWISE, share, Outcome(forest))
     done, total, trained_from = 0, len(contestants) * len(drawn), time.perf_counter()
     for (share, s), rows in drawn.items():
-        labelled = train.subset(rows)
-        few, watched = _watched(labelled, test, validation, best_on_test)
-        if baselines:
-            table.add(MAJORITY, share, Outcome(majority(labelled, test, how.voxel_size)))
-            table.add(POINTWISE, share, Outcome(pointwise(labelled, test, how.voxel_size, s)))
+        few, watched = _watched(train.subset(rows), test, validation, best_on_test)
         for contestant, make in contestants.items():
             what = f"{contestant}, {table.column(share)}, draw {s - seed + 1} of {draws}"
             tell(what)
