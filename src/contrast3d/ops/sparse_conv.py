@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 from contrast3d.errors import DataError
@@ -51,7 +50,7 @@ def sparse_conv_transpose(
     """
     check_weight(voxels, weight, kernel_size)
     coords, offsets = finer(voxels, stride)
-    fine = Voxels(coords, voxels.features[:0], offsets, voxels.stride // stride, maps=voxels.maps)
+    fine = Voxels(coords, voxels.features.new_empty(len(coords), 0), offsets, voxels.stride // stride, maps=voxels.maps)
     out = convolve(voxels.features, weight, kernel_map(fine, kernel_size, stride).transposed)
     return fine.replace(features=out if bias is None else out + bias)
 
@@ -88,7 +87,6 @@ class _Convolve(torch.autograd.Function):
         return products(features.detach(), weight.detach(), pairs, low)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
         features, weight = ctx.saved_tensors
         grad = grad.contiguous()
