@@ -49,9 +49,9 @@ class PairLoader:
         self.rank, self.world, self.device = rank, world, torch.device(device)
         self.scale, self.feature_noise, self.channels, self.holistic = scale, feature_noise, channels, holistic
         if holistic:
-            self.pairs = np.array([(s, 0, 0) for s in range(len(self.scenes))])
+            self.pairs = [(s, 0, 0) for s in range(len(self.scenes))]
         else:
-            self.pairs = np.array([(s, a, b) for s, scene in enumerate(self.scenes) for a, b in scene.pairs])
+            self.pairs = [(s, a, b) for s, scene in enumerate(self.scenes) for a, b in scene.pairs.tolist()]
         if len(self.pairs) < batch_size:
             what = "scenes to see whole" if holistic else "pairs of overlapping views"
             raise DataError(f"{len(self.scenes)} scenes", f"{len(self.pairs)} {what}",
@@ -96,7 +96,7 @@ class PairLoader:
 
     def _view(self, rows: np.ndarray, side: int, draws: Draws) -> tuple[list[Tensor], Float[Tensor, "b 4 4"]]:
         """The points of one side of each pair, and the motion (B, 4, 4) to its place in training."""
-        points = [torch.from_numpy(self._points(*self.pairs[row, [0, side]])) for row in rows]
+        points = [torch.from_numpy(self._points(self.pairs[row][0], self.pairs[row][side])) for row in rows]
         centres = torch.stack([p.mean(0) if len(p) else p.new_zeros(3) for p in points])
         rotation = rotations(draws)
         motion = torch.eye(4, dtype=torch.float64).repeat(len(points), 1, 1)
