@@ -28,6 +28,8 @@ class PairLoader:
     voxel_size: a view is thinned to the first point of every voxel after it was turned; points of two views match that
         lie within 1.5 voxels under the true motion.
     batch_size: pairs per step over all `world` processes. steps: per epoch; None goes once through all pairs.
+    max_angle: views are turned about a random axis by up to so many degrees, 180 as released; fewer are learnt faster,
+        and are enough where cameras are held upright.
     scale: (low, high) of a factor for both views of a pair, applied with probability 0.95; None for none.
     feature_noise: standard deviation of noise on the features, which are ones, with probability 0.95.
     channels: of those features; 0 gives none.
@@ -38,7 +40,7 @@ class PairLoader:
         self, scenes: Sequence[SceneViews], voxel_size: float = 0.025, batch_size: int = 4, steps: int | None = None,
         seed: int = 0, rank: int = 0, world: int = 1, device: torch.device | str = "cpu",
         scale: tuple[float, float] | None = None, feature_noise: float = 0.01, channels: int = 3,
-        holistic: bool = False,
+        holistic: bool = False, max_angle: float = 180.0,
     ):
         if batch_size < 1 or batch_size % world or not 0 <= rank < world:
             raise ConfigError(f"batch_size {batch_size} (global), rank {rank} of {world} processes; expected a batch "
@@ -48,6 +50,7 @@ class PairLoader:
         self.scenes, self.voxel_size, self.seed = list(scenes), voxel_size, seed
         self.rank, self.world, self.device = rank, world, torch.device(device)
         self.scale, self.feature_noise, self.channels, self.holistic = scale, feature_noise, channels, holistic
+        self.max_angle = max_angle
         if holistic:
             self.pairs = [(s, 0, 0) for s in range(len(self.scenes))]
         else:
@@ -98,7 +101,7 @@ class PairLoader:
         """The points of one side of each pair, and the motion (B, 4, 4) to its place in training."""
         points = [torch.from_numpy(self._points(self.pairs[row][0], self.pairs[row][side])) for row in rows]
         centres = torch.stack([p.mean(0) if len(p) else p.new_zeros(3) for p in points])
-        rotation = rotations(draws)
+        rotation = rotations(draws, self.max_angle)
         motion = torch.eye(4, dtype=torch.float64).repeat(len(points), 1, 1)
         motion[:, :3, :3] = rotation
         motion[:, :3, 3] = -(rotation @ centres.double()[:, :, None])[:, :, 0]
@@ -149,11 +152,11 @@ class PairLoader:
         return view.replace(features=features)
 
 
-def rotations(draws: Draws) -> Float[Tensor, "b 3 3"]:
-    """(B, 3, 3) float64 turns by U(-180, 180) degrees about an axis of three U(-0.5, 0.5) numbers, as released."""
+def rotations(draws: Draws, max_angle: float = 180.0) -> Float[Tensor, "b 3 3"]:
+    """(B, 3, 3) float64 turns by U(-1, 1) max_angle degrees about an axis of three U(-0.5, 0.5) numbers."""
     axis = draws.uniform((3,), -0.5, 0.5).double()
     axis = axis / axis.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    angle = draws.uniform((), -math.pi, math.pi).double()[:, None, None]
+    angle = draws.uniform((), -1, 1).double()[:, None, None] * math.radians(max_angle)
     x, y, z = axis.unbind(1)
     none = torch.zeros_like(x)
     cross = torch.stack([none, -z, y, z, none, -x, -y, x, none], 1).view(-1, 3, 3)

@@ -53,7 +53,7 @@ def read_ply(data: bytes, where: str) -> Geometry:
     if not data.startswith(b"ply") or end is None:
         found = "no end_header" if data.startswith(b"ply") else f"a file that starts with {data[:16]!r}"
         raise DataError(where, found, "a PLY header")
-    kind, elements = _header(data[: end.start()].decode("ascii", "replace"), where)
+    kind, elements = read_header(data[: end.start()].decode("ascii", "replace"), where)
     body = memoryview(data)[end.end() :]
     needed = sum(e.count * (2 if kind == "ascii" else e.least) for e in elements)
     if needed > len(body) + 1:  # a text may end without a line break
@@ -68,7 +68,7 @@ def read_ply(data: bytes, where: str) -> Geometry:
     return Geometry(points, triangles(found["face"], len(points), where))
 
 
-def _header(text: str, where: str) -> tuple[str, list[Element]]:
+def read_header(text: str, where: str) -> tuple[str, list[Element]]:
     kind, elements = "", []
     for line in text.splitlines()[1:]:
         words = line.split()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from contrast3d.data.ply_files import RESTORE, Element, _header
+from contrast3d.data.ply_files import RESTORE, Element, read_header
 from contrast3d.data.text_clouds import parse_table
 from contrast3d.errors import DataError
 
@@ -29,7 +29,7 @@ def read_vertices(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     if not data.startswith(b"ply") or end is None:
         found = "no end_header" if data.startswith(b"ply") else f"a file that starts with {data[:16]!r}"
         raise DataError(where, found, "a PLY header")
-    kind, elements = _header(data[: end.start()].decode("ascii", "replace"), where)
+    kind, elements = read_header(data[: end.start()].decode("ascii", "replace"), where)
     if not elements or elements[0].name != "vertex":
         raise DataError(where, f"{elements[0].name if elements else 'nothing'} first", "vertices first")
     missing = set(names) - {p.name for p in elements[0].properties}

@@ -17,6 +17,7 @@ import torch
 
 from contrast3d.data import rgbd_layouts as layouts
 from contrast3d.data.file_sets import read_each
+from contrast3d.data.fragment_files import PATTERN, read_fragments
 from contrast3d.data.recordings import Camera, Frame, Recording, view_of
 from contrast3d.data.scene_views import SceneViews, load_views
 from contrast3d.data.sens_files import sens_recording
@@ -26,8 +27,8 @@ DEPTH = 3  # folders below the one named: chess/seq-01, scans/scene0000_00
 BATCH = 16  # frames read between two looks at the progress: what Ctrl-C waits for
 EXPECTED = (
     "ScanNet frames (depth/0.png, pose/0.txt, intrinsic/intrinsic_depth.txt), ScanNet .sens files, 7-Scenes "
-    "(frame-000000.depth.png, frame-000000.pose.txt), TUM RGB-D (depth.txt, groundtruth.txt), fragments (.npz with "
-    "xyz_mm, offset, pose), or folders of these"
+    "(frame-000000.depth.png, frame-000000.pose.txt), TUM RGB-D (depth.txt, groundtruth.txt), fragments of 3DMatch "
+    "(cloud_bin_0.pth, cloud_bin_0.info.txt, or .npz with xyz_mm, offset, pose), or folders of these"
 )
 
 
@@ -105,7 +106,9 @@ def _layout(folder: Path) -> str | None:
         return "ScanNet frames"
     if (folder / "depth.txt").is_file() and (folder / "groundtruth.txt").is_file():
         return "TUM RGB-D"
-    return "7-Scenes" if next(folder.glob("frame-*.depth.png"), None) else None
+    if next(folder.glob("frame-*.depth.png"), None):
+        return "7-Scenes"
+    return "3DMatch fragments" if next(folder.glob(PATTERN), None) else None
 
 
 def _is_fragments(path: Path) -> bool:
@@ -163,6 +166,9 @@ def read_scan(
         if not len(views):
             raise DataError(str(source.path), "no views", "one or more")
         return Scan(views, total=len(views))
+    if source.layout == "3DMatch fragments":
+        views, broken = read_fragments(source.path, source.name)
+        return Scan(views, None, broken, len(views) + len(broken))
     recording = open_recording(source, camera)
     frames = recording.every(every)
     shape = _usual_shape(frames)

@@ -13,18 +13,19 @@ from contrast3d.data.scenes import SceneSet
 from contrast3d.downstream.registration import Registration, registration
 from contrast3d.downstream.results import provenance
 from contrast3d.downstream.segmentation_table import SegmentationTable
-from contrast3d.downstream.segmenter import Segmenter
+from contrast3d.downstream.segmenter import Segmenter, predict_scene
 from contrast3d.downstream.semantic_segmentation import segmentation
 from contrast3d.downstream.table import Budget
 from contrast3d.engine.distributed import pick_device
 from contrast3d.errors import ConfigError
+from contrast3d.ops.voxels import voxelize
 from contrast3d.recipes import scene_sources as sources
 from contrast3d.recipes.runs import Run
 from contrast3d.recipes.scene_contrast import CHANNELS, SceneRecipe
 
 SHARES: tuple[Budget, ...] = ("1%", "10%", None)
 STEPS = 400
-TEST_ROOMS = 40
+TEST_ROOMS, SHOWN_ROOMS = 40, 2
 LABELLED = {"Rooms": "rooms", "S3DIS": "s3dis", "ScanNet": "scannet"}  # data set: its augmentation
 SAVED = ("mean_iou", "mean_iou_points", "mean_iou_best", "mean_iou_points_best", "mean_accuracy", "overall_accuracy")
 SEGMENTATION_MOMENTUM = 0.02  # of batch norm, as released
@@ -69,8 +70,7 @@ def _registered(recipe: SceneRecipe, data_root: Path, dataset: str | None, names
 
 def evaluate_segmentation(
     run: Run, *, data_root: Path, dataset: str | None = None, labels: Sequence[Budget] | None = None, draws: int = 3,
-    seed: int = 0, steps: int = 0, device: str = "auto", on_progress: Callable[[str], None] | None = None,
-    on_trained: Callable[[str, float, int, Segmenter], None] | None = None, **tuning,
+    seed: int = 0, steps: int = 0, device: str = "auto", on_progress: Callable[[str], None] | None = None, **tuning,
 ) -> SegmentationTable:
     """Fine-tune the run's network on shares of the labelled scenes, beside the same network from scratch.
 
@@ -81,9 +81,14 @@ def evaluate_segmentation(
     shares = [_share(budget) for budget in (labels or SHARES)]
     train, test = _labelled(dataset, data_root)
     trained = run.trained()
+
+    def keep_rooms(contestant: str, share: float, s: int, segmenter: Segmenter) -> None:
+        if contestant == run.title and (share, s) == (max(shares), seed):
+            run.folder.save_result(f"segmented-{_plain(dataset)}", _segmented(segmenter, test, recipe.voxel_size))
+
     table = segmentation(
         partial(_segmenting, recipe), run.encoder().state_dict(), train, test, name=run.title, shares=shares,
-        draws=draws, seed=seed, device=target, on_progress=on_progress, on_trained=on_trained,
+        draws=draws, seed=seed, device=target, on_progress=on_progress, on_trained=keep_rooms,
         **{"steps": steps or STEPS, "voxel_size": recipe.voxel_size, "transform": LABELLED[dataset], **tuning},
     )
     for result in table.to_results(run.name, seed=recipe.seed, **provenance(target)):
@@ -92,6 +97,20 @@ def evaluate_segmentation(
             run.folder.save_result(f"segmentation-{_plain(dataset)}-{share}-{result['metric']}", {
                 **result, "overrides": run.overrides(), **trained})
     return table
+
+
+def _segmented(segmenter: Segmenter, scenes: SceneSet, voxel_size: float) -> dict:
+    """A few test scenes with their predictions, for the report: a point of each voxel."""
+    rooms = []
+    for scene in scenes.scenes[:SHOWN_ROOMS]:
+        rows = voxelize(scene.clouds(), voxel_size).first.numpy()
+        predicted = predict_scene(segmenter, scene, voxel_size).cpu().numpy()
+        rooms.append({
+            "name": scene.name, "points_mm": (scene.points[rows] * 1000).round().astype(int).tolist(),
+            "predicted": predicted[rows].tolist(), "labels": scene.labels[rows].tolist(),
+            "colors": None if scene.colors is None else scene.colors[rows].tolist(),
+        })
+    return {"classes": list(scenes.classes), "rooms": rooms}
 
 
 def _segmenting(recipe: SceneRecipe, seed: int):

@@ -18,6 +18,8 @@ from contrast3d.downstream.retrieval import METRIC
 from contrast3d.engine.distributed import pick_device
 from contrast3d.recipes.contrast import METHODS, ContrastRecipe
 from contrast3d.recipes.runs import Run
+from contrast3d.recipes.scene_contrast import SceneRecipe
+from contrast3d.recipes.scene_report import pairs_page, report_scenes
 from contrast3d.recipes.table import PROTOCOLS
 from contrast3d.report.gallery import Gallery
 from contrast3d.report.page import views_figure, write_report
@@ -35,6 +37,8 @@ def report(
     run: Run, data_root: Path = Path("data"), path: Path | None = None, device: str = "auto"
 ) -> Path:
     """Write report.html of a run; what the run has not measured yet is left out of the page."""
+    if isinstance(run.recipe, SceneRecipe):
+        return report_scenes(run, data_root, path, device)
     recipe, target = run.recipe, pick_device(device)
     step = run.trained()["step"]
     train, test = recipe.splits(data_root)
@@ -57,8 +61,10 @@ def report(
     )
 
 
-def views_page(recipe: ContrastRecipe, path: Path, data_root: Path = Path("data")) -> Path:
+def views_page(recipe: ContrastRecipe | SceneRecipe, path: Path, data_root: Path = Path("data")) -> Path:
     """A page of nothing but pairs of views under the recipe's augmentation; needs no training."""
+    if isinstance(recipe, SceneRecipe):
+        return pairs_page(recipe, path, data_root)
     return views_figure(
         path, view_pairs(recipe, recipe.shapes("train", data_root)), title=f"Views under '{recipe.augmentation}'"
     )

@@ -135,3 +135,24 @@ def accuracy_section(metrics: Sequence[dict], majority: float | None) -> str:
     return _figure("", chart, "A probe on frozen features. Labels are used to read the features, never "
                    "to train them. Still climbing at the end: train longer. Falling while the loss falls: "
                    "the views throw away what tells classes apart.", key)
+
+
+def matching_section(metrics: Sequence[dict]) -> str:
+    """How features of points match on held-out views, and how far matches and strangers lie apart."""
+    epochs, train = lines_of(metrics, "epoch"), lines_of(metrics, "train")
+    parts = []
+    keys = (("held_out_feature_match_recall", "feature-match recall", "var(--accent)"),
+            ("held_out_inlier_ratio", "inlier ratio", "var(--c2)"))
+    series = [Series(name, _counted(lines, "epoch"), column(lines, key), color)
+              for key, name, color in keys if (lines := holding(epochs, key))]
+    if chart := line_chart(series, x_label="epoch", title="Matches of held-out views", y_format=percent, floor=0.0):
+        parts.append(_figure("Matches of held-out views", chart, "Inlier ratio: the share of nearest features that are "
+                             "the same place. Recall: the share of pairs of views where that is more than 5 %.",
+                             legend(series)))
+    keys = (("positive_distance", "same place", "var(--accent)"), ("negative_distance", "other places", "var(--c2)"))
+    series = [Series(name, _counted(lines, "epoch"), column(lines, key), color)
+              for key, name, color in keys if (lines := holding(train, key))]
+    if chart := line_chart(series, x_label="epoch", title="Distance of features", floor=0.0):
+        parts.append(_figure("Distance of features", chart, "Of unit features. Healthy: the two part. Both at zero is "
+                             "collapse.", legend(series)))
+    return f'<div class="grid">{"".join(parts)}</div>' if parts else ""

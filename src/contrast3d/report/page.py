@@ -30,7 +30,7 @@ VIEWS_LEAD = (
 def write_report(
     path: Path | str, *, title: str, summary: Mapping[str, object], metrics: Sequence[dict] = (),
     tables: Sequence[ResultTable] = (), views: Sequence[ViewPair] | None = None,
-    gallery: Gallery | None = None,
+    gallery: Gallery | None = None, extra: Sequence[Section] = (),
 ) -> Path:
     """Write the page of one run to `path`, atomically, and return it. The same input gives the same bytes.
 
@@ -42,6 +42,7 @@ def write_report(
     tables: results, in the order in which they are to be read.
     views: pairs of views; a handful is enough.
     gallery: shapes, best of the test set; of more than 1,000 a fixed random 1,000 are shown.
+    extra: further sections, those of report.scenes say; they follow the views.
 
     A section whose data is missing is left out.
     """
@@ -51,6 +52,7 @@ def write_report(
     sections = [
         *_training_sections(summary, metrics, tables, gallery),
         ("views", "What the encoder is asked to ignore", VIEWS_LEAD, shapes.views_section(views or ())),
+        *extra,
         *([] if gallery is None or atlas is None else _shape_sections(gallery, atlas)),
         ("reproduce", "How to reproduce", "", _command(summary)),
     ]
@@ -64,6 +66,11 @@ def views_figure(path: Path | str, views: Sequence[ViewPair], *, title: str = "P
     """Write a page with nothing but pairs of views, atomically, and return its path."""
     body = ("views", "What the encoder is asked to ignore", VIEWS_LEAD, shapes.views_section(views))
     return _write(Path(path), _page(title, "", [body], None, None))
+
+
+def write_sections(path: Path | str, sections: Sequence[Section], *, title: str) -> Path:
+    """Write a page of nothing but these sections, atomically, and return its path."""
+    return _write(Path(path), _page(title, "", sections, None, None))
 
 
 def write_gallery(
@@ -100,6 +107,7 @@ def _training_sections(
          "".join(_result(t) for t in tables)),
         ("run", "What was run", "", curves.run_section(summary)),
         ("accuracy", "Accuracy while training", "", curves.accuracy_section(metrics, majority)),
+        ("matching", "Matching while training", "", curves.matching_section(metrics)),
         ("loss", "Loss and learning rate", "", curves.loss_section(metrics)),
         ("health", "Health of the features", "Read without labels, on shapes of the training set.",
          curves.health_section(metrics)),

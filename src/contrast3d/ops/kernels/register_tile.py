@@ -9,6 +9,7 @@ to. The arithmetic of one element is the same for every R, so it does not matter
 from __future__ import annotations
 
 from functools import cache
+from typing import no_type_check
 
 from llvmlite import binding, ir
 from numba.core import types
@@ -148,6 +149,7 @@ def _vector(context, array_type) -> ir.VectorType:
 
 
 @intrinsic(prefer_literal=True)
+@no_type_check  # numba pickles the function for its cache, which a type checker's wrapper does not survive
 def gather_product(typing, features, in_rows, weight, w_start, out, out_rows, o_start, q, depth, R, P):
     """out[out_rows[q + r], o_start + c] += sum_k features[in_rows[q + r], k] * weight.flat[w_start + k * C + c].
 
@@ -191,6 +193,7 @@ def gather_product(typing, features, in_rows, weight, w_start, out, out_rows, o_
 
 
 @intrinsic(prefer_literal=True)
+@no_type_check  # numba pickles the function for its cache, which a type checker's wrapper does not survive
 def outer_product(typing, left, k_start, right, c_start, count, out, o_start, R, P):
     """out.flat[o_start + r * C + c] += sum_t left[t, k_start + r] * right[t, c_start + c].
 

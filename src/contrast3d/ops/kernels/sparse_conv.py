@@ -57,24 +57,13 @@ def _product_kernel(rows: int, vectors: int):
 def _gradient_kernel(rows: int, vectors: int):
     """`gradients` in tiles of so many rows and vectors."""
 
-    @kernel
-    def add_products(left, right, count, out, place, width):
-        """out.flat[place + k * C + c] += sum_t left[t, k] * right[t, c], t < count."""
-        depth, columns = left.shape[1], right.shape[1]
-        for c in range(0, columns, width):
-            k, at = 0, place + c
-            while k + rows <= depth:
-                outer_product(left, k, right, c, count, out, at, rows, vectors)
-                k += rows
-                at += rows * columns
-            while k < depth:
-                outer_product(left, k, right, c, count, out, at, 1, vectors)
-                k += 1
-                at += columns
-
+    # One function: numba knows a kernel with another one in its closure in no second process, and compiles it anew.
     @kernel
     def gradients(features, in_rows, grad, out_rows, out, offsets, bounds, width, start, stop):
-        """out[i] += features[in]^T grad[u] for the pairs (in, u) of the offsets i = offsets[start : stop]."""
+        """out[i] += features[in]^T grad[u] for the pairs (in, u) of the offsets i = offsets[start : stop].
+
+        width: numbers in a tile's vectors; it divides the width of grad.
+        """
         depth, columns = features.shape[1], grad.shape[1]
         left = np.empty((BLOCK_PAIRS, depth), features.dtype)
         right = np.empty((BLOCK_PAIRS, columns), grad.dtype)
@@ -90,7 +79,16 @@ def _gradient_kernel(rows: int, vectors: int):
                         to, source = right[t], grad[out_rows[q + t]]
                         for k in range(columns):
                             to[k] = source[k]
-                    add_products(left, right, count, out, i * depth * columns, width)
+                    for c in range(0, columns, width):
+                        k, at = 0, i * depth * columns + c
+                        while k + rows <= depth:
+                            outer_product(left, k, right, c, count, out, at, rows, vectors)
+                            k += rows
+                            at += rows * columns
+                        while k < depth:
+                            outer_product(left, k, right, c, count, out, at, 1, vectors)
+                            k += 1
+                            at += columns
 
     return gradients
 

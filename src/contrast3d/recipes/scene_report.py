@@ -1,0 +1,158 @@
+"""The report page of a run on scenes: curves, tables, pairs of views, features as colours, segmented rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from contrast3d.data.scene_views import SceneViews
+from contrast3d.downstream.fragments import thinned
+from contrast3d.downstream.matching import METRICS, describing
+from contrast3d.downstream.segmentation_table import METRICS as SEGMENTATION_METRICS
+from contrast3d.engine.distributed import pick_device
+from contrast3d.ops.radius_matches import correspondences
+from contrast3d.recipes import scene_sources as sources
+from contrast3d.recipes.runs import Run
+from contrast3d.recipes.scene_contrast import SceneRecipe
+from contrast3d.report.page import Section, write_report, write_sections
+from contrast3d.report.scenes import FeatureScan, ScenePair, SegmentedRoom, scene_sections
+from contrast3d.report.tables import ResultTable
+
+PAIRS, SCANS = 3, 4
+SEGMENTED = "segmented"  # results of this name hold rooms to show
+
+
+def report_scenes(run: Run, data_root: Path, path: Path | None = None, device: str = "auto") -> Path:
+    """Write report.html of a run on scenes; what it has not measured yet is left out of the page."""
+    recipe, target = run.recipe, pick_device(device)
+    shown = _shown(recipe, data_root)
+    results = run.folder.results()
+    pairs = scene_pairs(shown, recipe.voxel_size) if recipe.method == "point-contrast" else []
+    scans = feature_scans(run.encoder().to(target), shown, recipe.voxel_size)
+    rooms, classes = segmented_rooms(results)
+    return write_report(
+        path or run.path / "report.html", title=f"{run.title}: {recipe.method} on {recipe.dataset}",
+        summary=summary(run), metrics=run.folder.metrics(), tables=tables(results),
+        extra=scene_sections(pairs, scans, rooms, classes),
+    )
+
+
+def pairs_page(recipe: SceneRecipe, path: Path, data_root: Path) -> Path:
+    """A page of nothing but pairs of views that the recipe trains on; needs no training."""
+    pairs = scene_pairs(_shown(recipe, data_root), recipe.voxel_size)
+    sections: list[Section] = scene_sections(pairs)
+    return write_sections(path, sections, title=f"Pairs of views of {recipe.dataset}")
+
+
+def _shown(recipe: SceneRecipe, data_root: Path) -> list[SceneViews]:
+    """Scenes that the run did not train on, where there are some, with pairs."""
+    if recipe.dataset == sources.ROOMS:
+        found = sources.scenes_of(sources.ROOMS, data_root, rooms=2, frames=recipe.frames, split="test", quiet=True)
+    else:
+        everything = sources.scenes_of(recipe.dataset, data_root, rooms=0, frames=0)
+        train, test = sources.split_scenes(everything, recipe.test_scenes)
+        found = (test or train)[:2]
+    return sources.paired(found, recipe.min_overlap, quiet=True)
+
+
+def scene_pairs(scenes: Sequence[SceneViews], voxel_size: float, count: int = PAIRS) -> list[ScenePair]:
+    """Pairs of views spread over the scenes, with their matches, as pictures take them."""
+    listed = [(scene, i, j) for scene in scenes for i, j in scene.pairs[_spread(len(scene.pairs), count)].tolist()]
+    found = []
+    for scene, i, j in [listed[k] for k in _spread(len(listed), count)]:
+        first, second = (thinned(scene.points(v), voxel_size) for v in (i, j))
+        motion = scene.relative(i, j)
+        matches = correspondences(
+            torch.from_numpy(first), torch.from_numpy(second), torch.from_numpy(motion), 1.5 * voxel_size)
+        name = f"{scene.name}: views {i} and {j}, {len(matches):,} matches"
+        found.append(ScenePair(first, second, matches.numpy(), motion, name))
+    return found
+
+
+def feature_scans(encoder, scenes: Sequence[SceneViews], voxel_size: float, count: int = SCANS) -> list[FeatureScan]:
+    """Views spread over the scenes, with the features of their points."""
+    describe = describing(encoder)
+    listed = [(scene, v) for scene in scenes for v in _spread(len(scene), count)]
+    found = []
+    for scene, v in [listed[k] for k in _spread(len(listed), count)]:
+        points = thinned(scene.points(v), voxel_size)
+        found.append(FeatureScan(points, describe(points).cpu().numpy(), name=f"{scene.name}: view {v}"))
+    return found
+
+
+def segmented_rooms(results: dict[str, dict]) -> tuple[list[SegmentedRoom], tuple[str, ...]]:
+    """The rooms that `evaluate segmentation` kept to be shown, and their classes."""
+    kept = next((r for name, r in results.items() if name.startswith(SEGMENTED)), None)
+    if kept is None:
+        return [], ()
+    rooms = [
+        SegmentedRoom(
+            np.array(room["points_mm"], np.float32) / 1000, np.array(room["predicted"]), np.array(room["labels"]),
+            np.array(room["colors"], np.uint8) if room["colors"] else None, name=room["name"])
+        for room in kept["rooms"]
+    ]
+    return rooms, tuple(kept["classes"])
+
+
+def tables(results: dict[str, dict]) -> list[ResultTable]:
+    """One table of registration and one of segmentation for each data set that the run was evaluated on."""
+    found = []
+    for dataset in dict.fromkeys(r["dataset"] for r in results.values() if r.get("protocol") == "registration"):
+        mine = {r["metric"]: r for r in results.values()
+                if r.get("protocol") == "registration" and r["dataset"] == dataset}
+        metrics = [m for m in METRICS if m in mine]
+        note = (f"{mine[metrics[0]]['pairs']} pairs of views, in %. FMR: the share of pairs with more than 5 % (20 %) "
+                "of right matches; registration recall: with a pose found by RANSAC within 20 cm.")
+        columns, headings = [mine[m] for m in metrics], [METRICS[m] for m in metrics]
+        found.append(_table(f"{dataset}: registration", columns, headings, note))
+    segmented = [r for r in results.values() if r.get("metric") == SEGMENTATION_METRICS[0] and "condition" in r]
+    for dataset in dict.fromkeys(r["dataset"] for r in segmented):
+        mine = sorted((r for r in segmented if r["dataset"] == dataset), key=lambda r: _leading(r["condition"]))
+        note = (f"Mean IoU over classes in %, of voxels, after the last step; mean ± standard deviation over "
+                f"{len(mine[0]['values'])} draws of the training scenes.")
+        found.append(_table(f"{dataset}: semantic segmentation", mine, [r["condition"] for r in mine], note))
+    return found
+
+
+def _table(title: str, columns: list[dict], headings: list[str], note: str) -> ResultTable:
+    cell = lambda c: None if c is None else (c["mean"], c["std"])  # noqa: E731
+    names = list(dict.fromkeys(name for c in columns for name in c["baselines"]))
+    rows = [(name, [cell(c["baselines"].get(name)) for c in columns]) for name in names]
+    ours = columns[0]["recipe"]
+    return ResultTable(title, ("", *headings), [*rows, (ours, [cell(c) for c in columns])], note=note, ours=(ours,))
+
+
+def summary(run: Run) -> dict[str, str]:
+    """What was run, in words, for the head of the page."""
+    from contrast3d.recipes.reporting import command_of
+
+    recipe, lines, origin = run.recipe, run.lines(), run.origin()
+    encoder = recipe.make_encoder()
+    size = sum(p.numel() for p in encoder.parameters())
+    loss = f"{recipe.loss}, temperature {recipe.temperature:g}" if recipe.loss == "info-nce" else recipe.loss
+    text = {
+        "recipe": run.name,
+        "data": run.folder.title,
+        "encoder": f"SR-UNet{recipe.depth}, width {recipe.width:g}, {size:,} parameters, voxels of "
+                   f"{100 * recipe.voxel_size:g} cm",
+        "training": f"{recipe.epochs} x {recipe.steps} steps, batch {recipe.batch_size}, {recipe.optimizer}, lr "
+                    f"{recipe.lr:g}, {loss if recipe.method == 'point-contrast' else 'labels'}, {recipe.precision}, "
+                    f"seed {recipe.seed}",
+    }
+    if lines:
+        text["trained"] = f"{lines[-1]['step']} steps in {lines[-1]['seconds'] / 60:.1f} minutes"
+    if not run.finished():
+        text["trained"] = f"{text.get('trained', '0 steps')}: unfinished, {recipe.epochs * recipe.steps} steps planned"
+    text |= {name: origin[key] for name, key in (("machine", "device"), ("commit", "commit")) if key in origin}
+    return {**text, "command": command_of(run)}
+
+
+def _spread(total: int, count: int) -> list[int]:
+    return np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int)).tolist() if total else []
+
+
+def _leading(text: str) -> float:
+    return float(text.partition("%")[0])
