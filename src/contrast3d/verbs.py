@@ -125,7 +125,7 @@ def prepare(arguments: list[str]) -> int:
     """contrast3d data prepare pairs SOURCE -o FOLDER"""
     usage = "contrast3d data prepare pairs SOURCE -o FOLDER [--every 25] [--min-overlap 0.3] [--field value ...]"
     more = ("SOURCE is a scan or a folder of scans: ScanNet (.sens or exported frames), 7-Scenes, TUM RGB-D, or "
-            f"fragments\nof 3DMatch as .npz.\n\n{help_of(PairsOptions, 'data prepare pairs SOURCE')}")
+            f"fragments\nof 3DMatch (.npz or cloud_bin_N.pth).\n\n{help_of(PairsOptions, 'data prepare pairs SOURCE')}")
     what, rest = positional(arguments, usage, more)
     if what != "pairs":
         raise ConfigError(f"data prepare: nothing called {what!r}{suggestion(what, ('pairs',))}; there is: pairs")
