@@ -156,7 +156,7 @@ def rotations(draws: Draws, max_angle: float = 180.0) -> Float[Tensor, "b 3 3"]:
     """(B, 3, 3) float64 turns by U(-1, 1) max_angle degrees about an axis of three U(-0.5, 0.5) numbers."""
     axis = draws.uniform((3,), -0.5, 0.5).double()
     axis = axis / axis.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    angle = draws.uniform((), -1, 1).double()[:, None, None] * math.radians(max_angle)
+    angle = draws.uniform((), -1.0, 1.0).double()[:, None, None] * math.radians(max_angle)
     x, y, z = axis.unbind(1)
     none = torch.zeros_like(x)
     cross = torch.stack([none, -z, y, z, none, -x, -y, x, none], 1).view(-1, 3, 3)
