@@ -135,7 +135,7 @@ def summary(run: Run) -> dict[str, str]:
     loss = f"{recipe.loss}, temperature {recipe.temperature:g}" if recipe.loss == "info-nce" else recipe.loss
     text = {
         "recipe": run.name,
-        "data": run.folder.title,
+        "data": _data(recipe),
         "encoder": f"SR-UNet{recipe.depth}, width {recipe.width:g}, {size:,} parameters, voxels of "
                    f"{100 * recipe.voxel_size:g} cm",
         "training": f"{recipe.epochs} x {recipe.steps} steps, batch {recipe.batch_size}, {recipe.optimizer}, lr "
@@ -148,6 +148,14 @@ def summary(run: Run) -> dict[str, str]:
         text["trained"] = f"{text.get('trained', '0 steps')}: unfinished, {recipe.epochs * recipe.steps} steps planned"
     text |= {name: origin[key] for name, key in (("machine", "device"), ("commit", "commit")) if key in origin}
     return {**text, "command": command_of(run)}
+
+
+def _data(recipe: SceneRecipe) -> str:
+    if recipe.dataset != sources.ROOMS:
+        kept = f", without {', '.join(recipe.test_scenes)}" if recipe.test_scenes else ""
+        return f"{recipe.dataset}{kept}"
+    views = "" if recipe.method == "supervised" else f", {recipe.frames} views each"
+    return f"{recipe.rooms} generated rooms{views}"
 
 
 def _spread(total: int, count: int) -> list[int]:
