@@ -10,23 +10,26 @@ from torch import nn
 from contrast3d import methods
 from contrast3d.errors import ConfigError
 from contrast3d.nn.pointnet import PointNet
-from contrast3d.types import Clouds, Features
+from contrast3d.types import Clouds, Features, ViewPairs
 
 METHODS = {name: getattr(methods, name) for name in methods.__all__}
+COMPOSED = [name for name in METHODS if hasattr(METHODS[name], "embed")]  # the others take no part in gradient caching
 SHAPES = 6
 
 
 def make(kind, encoder):
-    """With its own defaults, and a bank for SHAPES where it wants one."""
+    """With its own defaults, a bank for SHAPES where it wants one, and contrast of points sharp enough for so few."""
     wanted = {"num_shapes": SHAPES} if "num_shapes" in inspect.signature(kind).parameters else {}
-    return kind(encoder, **wanted)
+    return kind(encoder, **wanted, **({"temperature": 0.1} if "dense" in kind.needs else {}))
 
 
-def views(method, seed=0, n=SHAPES):
+def batch(method, seed=0, n=SHAPES):
+    """What the method takes: views of shapes; of dense features, pairs of views with the matches of their points."""
     g = torch.Generator().manual_seed(seed)
     base = torch.randn(n, 16, 3, generator=g)
     ids = torch.arange(n)
-    return [Clouds.from_dense(base + 0.1 * torch.randn(n, 16, 3, generator=g), ids=ids) for _ in range(method.views)]
+    views = [Clouds.from_dense(base + 0.1 * torch.randn(n, 16, 3, generator=g), ids=ids) for _ in range(method.views)]
+    return ViewPairs(*views, torch.arange(n * 16)[:, None].expand(-1, 2)) if "dense" in method.needs else views
 
 
 @pytest.fixture(params=METHODS, name="method")
@@ -36,7 +39,7 @@ def _method(request):
 
 
 def test_forward_is_the_loss(method):
-    outputs = method(views(method))
+    outputs = method(batch(method))
     assert outputs["loss"].ndim == 0
     assert all(torch.isfinite(torch.as_tensor(v)) for v in outputs.values())
     assert "alignment" in outputs  # drawn in the report, whatever the method
@@ -52,9 +55,10 @@ def test_the_encoder_is_the_one_given(method):
     assert not names & {id(p) for p in others}
 
 
+@pytest.mark.parametrize("method", COMPOSED, indirect=True)
 def test_forward_is_embed_then_objective(method):
-    batch, again = views(method), copy.deepcopy(method)
-    torch.testing.assert_close(again.objective(again.embed(batch))["loss"], method(batch)["loss"])
+    views, again = batch(method), copy.deepcopy(method)
+    torch.testing.assert_close(again.objective(again.embed(views))["loss"], method(views)["loss"])
 
 
 def test_the_state_dict_is_all_there_is(method):
@@ -64,20 +68,20 @@ def test_the_state_dict_is_all_there_is(method):
     torch.manual_seed(1)
     again = make(type(method), PointNet(16, widths=(8,)))
     again.load_state_dict(method.state_dict())
-    torch.testing.assert_close(again(views(again))["loss"], method(views(method))["loss"])
+    torch.testing.assert_close(again(batch(again))["loss"], method(batch(method))["loss"])
 
 
 def test_evaluation_changes_nothing(method):
     method.eval()
     before = copy.deepcopy(method.state_dict())
-    method(views(method))
+    method(batch(method))
     assert all(torch.equal(v, before[k]) for k, v in method.state_dict().items())
 
 
 def step(method, optimizer):
     if hasattr(method, "before_step"):
         method.before_step(0.5)
-    outputs = method(views(method))
+    outputs = method(batch(method))
     optimizer.zero_grad()
     outputs["loss"].backward()
     optimizer.step()
@@ -99,17 +103,17 @@ def test_any_encoder_with_the_signature_plugs_in(kind):
         embed_dim = 3
 
         def forward(self, clouds):
-            return Features(pooled=clouds.dense.mean(1))
+            return Features(pooled=clouds.dense.mean(1), points=clouds.points)
 
     method = make(kind, Mean())
-    assert torch.isfinite(method(views(method))["loss"])
+    assert torch.isfinite(method(batch(method))["loss"])
 
 
 @pytest.mark.parametrize("kind", METHODS.values())
 def test_an_encoder_that_lacks_what_the_method_needs(kind):
     encoder = PointNet(16, widths=(8,))
-    encoder.gives = frozenset({"dense"})
-    with pytest.raises(ConfigError, match="needs an encoder that gives pooled"):
+    encoder.gives = frozenset({"pooled", "dense"}) - kind.needs
+    with pytest.raises(ConfigError, match=f"needs an encoder that gives {' '.join(kind.needs)}; PointNet gives"):
         make(kind, encoder)
 
 

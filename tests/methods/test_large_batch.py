@@ -16,9 +16,11 @@ from contrast3d.engine.gradient_cache import cached_backward
 from contrast3d.engine.settings import Training
 from contrast3d.errors import ConfigError
 from contrast3d.nn.batch_norm import BatchNorm
+from contrast3d.nn.pointnet import PointNet
 from contrast3d.types import Clouds, Features
 
 SHAPES = 10
+COMPOSED = [name for name in methods.__all__ if hasattr(getattr(methods, name), "embed")]
 
 
 class PerShape(nn.Module):
@@ -54,7 +56,7 @@ def gradients(method):
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 10, 64])
-@pytest.mark.parametrize("name", methods.__all__)
+@pytest.mark.parametrize("name", COMPOSED)
 def test_the_gradient_is_that_of_the_plain_batch(name, micro_batch):
     plain = make(name)
     cached = copy.deepcopy(plain)
@@ -126,6 +128,12 @@ def test_accumulation_and_caching_together():
         torch.testing.assert_close(gradients(cached)[key], gradient, rtol=0, atol=1e-10)
 
 
-def test_a_method_that_is_not_composed_is_refused():
-    with pytest.raises(ConfigError, match="Linear has no embed and objective"):
-        make_backward(nn.Linear(3, 3), Training(micro_batch=2), torch.device("cpu"))
+@pytest.mark.parametrize("method", [nn.Linear(3, 3), methods.PointContrast(PointNet(8, widths=(4,)))])
+def test_a_method_that_is_not_composed_is_refused(method):
+    """Embeddings of points, as PointContrast's, are not cut by clouds."""
+    with pytest.raises(ConfigError, match=f"{type(method).__name__} has no embed and objective"):
+        make_backward(method, Training(micro_batch=2), torch.device("cpu"))
+
+
+def test_all_but_the_method_on_points_are_composed():
+    assert set(methods.__all__) - set(COMPOSED) == {"PointContrast"}
