@@ -1,4 +1,4 @@
-"""contrast3d: self-supervised learning on 3D shapes.
+"""contrast3d: self-supervised learning on 3D shapes and scenes.
 
     import contrast3d as c3d
 
@@ -20,7 +20,8 @@ _MODULES = {
     "methods": "contrast3d.methods", "metrics": "contrast3d.metrics", "nn": "contrast3d.nn", "ops": "contrast3d.ops",
 }
 _NAMES = {
-    "Clouds": "contrast3d.types", "Features": "contrast3d.types", "ShapeSet": "contrast3d.data",
+    "Clouds": "contrast3d.types", "Features": "contrast3d.types", "ViewPairs": "contrast3d.types",
+    "Voxels": "contrast3d.types", "ShapeSet": "contrast3d.data",
     "embed": "contrast3d.recipes.embed", "open_index": "contrast3d.recipes.shape_index",
     "fit": "contrast3d.recipes.fit", "load": "contrast3d.recipes.fit", "load_run": "contrast3d.recipes.runs",
 }

@@ -6,15 +6,22 @@ import pytest
 from contrast3d.data import catalog
 from contrast3d.errors import ConfigError
 
-BY_NAME = {dataset.name: dataset for dataset in catalog.DATASETS}
+BY_NAME = {dataset.name: dataset for dataset in (*catalog.DATASETS, *catalog.SCENES)}
 
 
 def test_the_table_shows_every_set():
-    lines = catalog.table().splitlines()
-    assert lines[0].split() == ["name", "shapes", "classes", "splits", "where", "terms", "what"]
-    assert [line.split()[0] for line in lines[2:]] == list(BY_NAME)
-    assert len(BY_NAME) == len(catalog.DATASETS)
-    assert all(len(line) < 140 for line in lines)
+    parts = [part.splitlines() for part in catalog.table().split("\n\n")]
+    for lines, what in zip(parts, ("shapes", "scenes"), strict=True):
+        assert lines[0].split() == ["name", what, "classes", "splits", "where", "terms", "what"]
+    assert [line.split()[0] for lines in parts for line in lines[2:]] == list(BY_NAME)
+    assert len(BY_NAME) == len(catalog.DATASETS) + len(catalog.SCENES)
+    assert all(len(line) < 140 for lines in parts for line in lines)
+
+
+@pytest.mark.parametrize("dataset", catalog.SCENES, ids=lambda d: d.name)
+def test_scenes_are_not_read_as_shapes(dataset):
+    with pytest.raises(ConfigError, match="scenes, not of single shapes"):
+        dataset.read("train", "nowhere", 64)
 
 
 @pytest.mark.parametrize("name", BY_NAME)

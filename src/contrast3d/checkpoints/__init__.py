@@ -1,1 +1,1 @@
-"""Networks as files for other programs."""
+"""Networks as files for other programs, and published weights into our networks."""

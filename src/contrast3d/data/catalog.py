@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from contrast3d.data import arrays, folder, modelnet40, scanobjectnn, shapenet55, shapenetpart
+from contrast3d.data import arrays, folder, modelnet40, s3dis, scannet, scanobjectnn, shapenet55, shapenetpart
+from contrast3d.data import three_d_match as threedmatch
 from contrast3d.data.shape_files import SUFFIXES
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.errors import ConfigError, Contrast3dError
@@ -143,35 +144,63 @@ DATASETS = (
 )
 
 
+def _of_scenes(split: str, root: str | Path, num_points: int) -> ShapeSet:
+    raise ConfigError("a data set of scenes, not of single shapes. Try: a recipe of scenes, point-contrast-rooms say")
+
+
+SCENES = (
+    DataSet(
+        "Rooms", "furnished indoor rooms, generated", "300", "20", ("train", "val", "test"), "none",
+        "made on the spot", _of_scenes, lambda root: [],
+    ),
+    DataSet(
+        "3DMatch", "fused fragments of indoor scans", "8", "none", ("all",), "research only", threedmatch.SOURCE,
+        _of_scenes, threedmatch.problems, threedmatch.LAYOUT_TEXT,
+    ),
+    DataSet(
+        "S3DIS", "six floors of offices, labelled", "272", "13", ("train", "test", "all"), "non-commercial",
+        s3dis.SOURCE, _of_scenes, s3dis.problems, s3dis.LAYOUT_TEXT,
+    ),
+    DataSet(
+        "ScanNet", "indoor scans, labelled", "1,613", "20", ("train", "val", "test"), "terms to sign",
+        scannet.SOURCE, _of_scenes, scannet.problems, scannet.LAYOUT_TEXT,
+    ),
+)
+
+
 def find(name: str) -> DataSet:
     """The data set of that name, whatever its case and dashes; a ConfigError names those there are."""
     plain = lambda text: "".join(c for c in text.lower() if c.isalnum())  # noqa: E731
-    for dataset in DATASETS:
+    for dataset in (*DATASETS, *SCENES):
         if plain(dataset.name) == plain(name):
             return dataset
-    raise ConfigError(f"no data set {name!r}; there are {', '.join(d.name for d in DATASETS)}")
+    raise ConfigError(f"no data set {name!r}; there are {', '.join(d.name for d in (*DATASETS, *SCENES))}")
 
 
 def table() -> str:
     """What `contrast3d data list` prints: one line a data set."""
-    header = ("name", "shapes", "classes", "splits", "where", "terms", "what")
-    rows = [header] + [
+    header = ("name", "{}", "classes", "splits", "where", "terms", "what")
+    rows = [
         (d.name, d.shapes, d.classes, ",".join(d.splits), "embedded" if d.embedded else "your disk", d.terms,
          d.what)
-        for d in DATASETS
+        for d in (*DATASETS, *SCENES)
     ]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    line = lambda row: "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()  # noqa: E731
+    parts = []
+    for what, some in (("shapes", rows[: len(DATASETS)]), ("scenes", rows[len(DATASETS) :])):
+        heading = [cell.format(what) for cell in header]
+        parts.append("\n".join([line(heading), "  ".join("-" * width for width in widths), *map(line, some)]))
+    return "\n\n".join(parts)
 
 
 def describe(name: str) -> str:
     """What one data set is, how its files must lie, and where they officially come from."""
     d = find(name)
+    kind = "scenes" if d in SCENES else "shapes"
     where = "inside the package" if d.embedded else f"one of these layouts:\n{d.layout}"
     return (
-        f"{d.name}: {d.what}; {d.shapes} shapes, {d.classes} classes, splits {', '.join(d.splits)}\n"
+        f"{d.name}: {d.what}; {d.shapes} {kind}, {d.classes} classes, splits {', '.join(d.splits)}\n"
         f"terms: {d.terms}\nsource: {d.source}\nfiles: {where}"
     )
 

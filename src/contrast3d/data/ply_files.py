@@ -69,6 +69,7 @@ def read_ply(data: bytes, where: str) -> Geometry:
 
 
 def read_header(text: str, where: str) -> tuple[str, list[Element]]:
+    """The format and the elements that a header announces; a DataError where it makes no sense."""
     kind, elements = "", []
     for line in text.splitlines()[1:]:
         words = line.split()

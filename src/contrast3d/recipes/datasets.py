@@ -50,7 +50,7 @@ def find(name: str) -> DataSet:
     try:
         return catalog.find(name)
     except ConfigError:
-        names = [d.name for d in catalog.DATASETS if d.name not in (FILES, FOLDER)]
+        names = [d.name for d in (*catalog.DATASETS, *catalog.SCENES) if d.name not in (FILES, FOLDER)]
         raise ConfigError(
             f"no data set {name!r}{suggestion(name, names)}; there are: {', '.join(names)}, "
             f"your own files ending in {', '.join(SUFFIXES)}, and folders of meshes or clouds of points"

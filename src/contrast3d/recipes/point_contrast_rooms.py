@@ -1,10 +1,14 @@
 """PointContrast on generated rooms: offline, no download, minutes on two cores.
 
     contrast3d pretrain point-contrast-rooms
+    contrast3d evaluate registration runs/point-contrast-rooms
+    contrast3d evaluate segmentation runs/point-contrast-rooms
+    contrast3d report runs/point-contrast-rooms
 """
 
 from contrast3d.recipes.scene_contrast import SceneRecipe
 
 RECIPE = SceneRecipe(
-    dataset="Rooms", voxel_size=0.05, width=0.5, rooms=60, frames=16, epochs=20, steps=25, batch_size=4, lr=0.1,
+    dataset="Rooms", voxel_size=0.05, depth=14, width=0.5, temperature=0.1, max_angle=45.0, rooms=60, frames=16,
+    epochs=20, steps=50, batch_size=2, optimizer="adamw", lr=3e-3, weight_decay=0.01, probe_every=4,
 )

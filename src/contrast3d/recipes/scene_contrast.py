@@ -22,7 +22,7 @@ LEAST = {"rooms": 1, "frames": 2, "out_channels": 1, "steps": 1, "batch_size": 1
          "probe_every": 1, "validation_scenes": 0}
 OF_LOSS = {"info-nce": {"temperature"}, "hardest": {"num_candidates", "squared_positive"}}
 OF_CONTRAST = {"loss", "holistic", "num_pairs", "feature_noise", "frames", "min_overlap", "test_scenes", "scale_views",
-               "temperature", "num_candidates", "squared_positive"}
+               "max_angle", "temperature", "num_candidates", "squared_positive"}
 CHANNELS = 3  # of the input: ones in pre-training, colours in segmentation
 
 
@@ -51,6 +51,7 @@ class SceneRecipe:
         out_channels: width of the features of points.
         norm_momentum: of batch norm outside of the residual blocks.
         feature_noise: standard deviation of noise on the input features, which are ones.
+        max_angle: views are turned about a random axis by up to so many degrees; 180 as released.
         scale_views: also scale both views of a pair by a factor in 0.8 to 1.2.
         epochs: how often so many steps are made; a line of the log each.
         steps: optimiser steps of an epoch.
@@ -89,6 +90,7 @@ class SceneRecipe:
     out_channels: int = 32
     norm_momentum: float = 0.05
     feature_noise: float = 0.01
+    max_angle: float = 180.0
     scale_views: bool = False
     epochs: int = 20
     steps: int = 50
@@ -116,6 +118,8 @@ class SceneRecipe:
                 raise ConfigError(f"{field} = {getattr(self, field)}; expected a positive number")
         if self.depth not in (14, 18, 34, 50):
             raise ConfigError(f"depth = {self.depth}; expected 14, 18, 34 or 50")
+        if not 0 <= self.max_angle <= 180:
+            raise ConfigError(f"max_angle = {self.max_angle}; expected degrees from 0 to 180")
         if not 0 < self.min_overlap <= 1:
             raise ConfigError(f"min_overlap = {self.min_overlap}; expected a share above 0, at most 1")
         if self.method == "supervised" and self.dataset != "Rooms":

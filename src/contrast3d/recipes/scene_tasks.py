@@ -25,6 +25,7 @@ def contrast(recipe: SceneRecipe, machine: Machine, ranks: Ranks) -> Task:
     loader = PairLoader(
         scenes, recipe.voxel_size, recipe.batch_size, recipe.steps, recipe.seed, ranks.rank, ranks.world, ranks.device,
         SCALES if recipe.scale_views else None, recipe.feature_noise, holistic=recipe.holistic,
+        max_angle=recipe.max_angle,
     )
     probe = None
     watched = recipe.validation_scenes and (recipe.dataset == "Rooms" or recipe.test_scenes)

@@ -19,6 +19,11 @@ RECIPES = {
     "simclr-shapenetpart-faithful": "simclr_shapenetpart_faithful",
     "simclr-shapenetpart-corrected": "simclr_shapenetpart_corrected",
     "point-contrast-rooms": "point_contrast_rooms",
+    "point-contrast-rooms-holistic": "point_contrast_rooms_holistic",
+    "supervised-rooms": "supervised_rooms",
+    "point-contrast-3dmatch": "point_contrast_3dmatch",
+    "point-contrast-scannet": "point_contrast_scannet",
+    "point-contrast-scannet-hardest": "point_contrast_scannet_hardest",
 }
 
 

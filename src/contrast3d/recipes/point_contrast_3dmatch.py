@@ -1,0 +1,12 @@
+"""PointContrast on the fused fragments of 3DMatch, one scene kept to be registered; sized for a CPU.
+
+    contrast3d pretrain point-contrast-3dmatch --data-root FOLDER
+    contrast3d evaluate registration runs/point-contrast-3dmatch --data-root FOLDER
+"""
+
+from contrast3d.recipes.scene_contrast import SceneRecipe
+
+RECIPE = SceneRecipe(
+    dataset="3DMatch", test_scenes=("mit_lab",), voxel_size=0.05, depth=14, width=0.5, temperature=0.1, max_angle=45.0,
+    epochs=40, steps=100, batch_size=2, optimizer="adamw", lr=3e-3, weight_decay=0.01,
+)
