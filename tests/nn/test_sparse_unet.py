@@ -33,11 +33,11 @@ def parameters(module):
 
 
 def settled(network, clouds):
-    """The network in evaluation mode, batch norms used to such clouds."""
-    network.train()
+    """The network in evaluation mode, batch norms used to such clouds: fresh ones leave next to nothing of them."""
+    for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm1d)):
+        norm.momentum = None
     with torch.no_grad():
-        for _ in range(3):
-            network(clouds)
+        network.train()(clouds)
     return network.eval()
 
 
@@ -174,7 +174,7 @@ def test_points_keep_their_order():
     assert torch.equal(other.points, one.points[order])
     assert torch.equal(other.pooled, one.pooled)
     assert torch.equal(one.points, of_voxels[voxels.inverse])
-    assert one.points.std(0).min() > 1e-3
+    assert one.points.std(0).min() > 0.05
 
 
 def test_clouds_do_not_see_each_other_in_evaluation():
@@ -188,7 +188,7 @@ def test_clouds_do_not_see_each_other_in_evaluation():
             low, high = clouds.offsets[b : b + 2].tolist()
             torch.testing.assert_close(alone.points, together.points[low:high])
     assert not together.pooled[1].any()
-    assert together.pooled[2].any()
+    assert together.pooled[2].abs().max() > 0.1
 
 
 def test_translation_by_sixteen_voxels_changes_nothing():
@@ -296,7 +296,7 @@ def test_bfloat16_and_the_torch_path_stay_close():
             low = network(clouds).points.float()
         with portable():
             plain = network(clouds).points
-    assert nn.functional.cosine_similarity(full, low).min() > 0.98
+    assert nn.functional.cosine_similarity(full, low).mean() > 0.99
     torch.testing.assert_close(plain, full, rtol=1e-4, atol=1e-5)
 
 
