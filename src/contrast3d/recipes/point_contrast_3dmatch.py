@@ -7,6 +7,6 @@
 from contrast3d.recipes.scene_contrast import SceneRecipe
 
 RECIPE = SceneRecipe(
-    dataset="3DMatch", test_scenes=("mit_lab",), voxel_size=0.05, depth=14, width=0.5, temperature=0.1, max_angle=45.0,
-    epochs=40, steps=100, batch_size=2, optimizer="adamw", lr=3e-3, weight_decay=0.01,
+    dataset="3DMatch", test_scenes=("home_md",), voxel_size=0.05, depth=14, width=0.5, temperature=0.1, max_angle=45.0,
+    epochs=60, steps=100, batch_size=2, optimizer="adamw", lr=3e-3, weight_decay=0.01,
 )
