@@ -1,4 +1,7 @@
-"""Two gloo processes against one process on the joined batch: loss, gradients, batch-norm statistics and memories."""
+"""Two gloo processes against one process on the joined batch: loss, gradients, batch-norm statistics and memories.
+
+Of a method on points the one process takes the mean of two losses: there the negatives are those of each process.
+"""
 
 import inspect
 import os
@@ -13,7 +16,7 @@ from contrast3d.engine.backward import make_backward
 from contrast3d.engine.settings import Training
 from contrast3d.nn.dgcnn import DGCNN
 from contrast3d.nn.pointnet import PointNet
-from contrast3d.types import Clouds
+from contrast3d.types import Clouds, ViewPairs
 
 BATCH, POINTS = 6, 20
 ENCODERS = {
@@ -28,7 +31,8 @@ ENCODERS = {
 CASES = {
     **{name: ("SimCLR", name, None) for name in ENCODERS},
     **{name: (name, "pointnet", None) for name in methods.__all__},
-    **{f"{name}, cached": (name, "pointnet", BATCH // 2) for name in methods.__all__},
+    **{f"{name}, cached": (name, "pointnet", BATCH // 2) for name in methods.__all__
+       if hasattr(getattr(methods, name), "embed")},
 }
 STEPS = 2  # the second meets what the first left in queues, banks and slow copies
 
@@ -37,9 +41,32 @@ def method_and_views(case):
     name, encoder, _ = CASES[case]
     torch.manual_seed(0)
     kind = getattr(methods, name)
-    wanted = {"num_shapes": BATCH} if "num_shapes" in inspect.signature(kind).parameters else {}
-    method = kind(ENCODERS[encoder](), projection_dim=4, hidden_dim=8, **wanted).double()
+    fields = {"num_shapes": BATCH, "projection_dim": 4, "hidden_dim": 8}
+    wanted = {name: value for name, value in fields.items() if name in inspect.signature(kind).parameters}
+    method = kind(ENCODERS[encoder](), **wanted).double()
     return method, torch.randn(STEPS, method.views, BATCH, POINTS, 3, dtype=torch.float64)
+
+
+def on_points(method):
+    return "dense" in method.needs
+
+
+def batch_of(method, views, mine):
+    clouds = [Clouds.from_dense(view[mine], ids=torch.arange(BATCH)[mine]) for view in views]
+    return ViewPairs(*clouds, own_matches(clouds[0].points)) if on_points(method) else clouds
+
+
+def own_matches(points):
+    """Each point and itself."""
+    return torch.arange(len(points))[:, None].expand(-1, 2)
+
+
+def mean_of_halves(objective):
+    def halved(first, second, matches):
+        parts = [objective(a, b, own_matches(a)) for a, b in zip(first.chunk(2), second.chunk(2))]
+        return {"loss": sum(part["loss"] for part in parts) / 2}
+
+    return halved
 
 
 def outcome(case, rank=0, world=1):
@@ -48,12 +75,13 @@ def outcome(case, rank=0, world=1):
     # pieces of a rank's whole share: batch norm then sees what the one process sees, and nothing is cut
     settings = Training(micro_batch=CASES[case][2] and BATCH // world)
     backward = make_backward(method, settings, torch.device("cpu"))
+    if world == 1 and on_points(method):
+        method.objective = mean_of_halves(method.objective)
     share, losses = BATCH // world, []
     mine = slice(rank * share, (rank + 1) * share)
     for step in views:
         method.zero_grad()
-        clouds = [Clouds.from_dense(view[mine], ids=torch.arange(BATCH)[mine]) for view in step]
-        losses.append(backward(clouds, True)["loss"].detach().clone())
+        losses.append(backward(batch_of(method, step, mine), True)["loss"].detach().clone())
         with torch.no_grad():
             for p in method.parameters():
                 if p.grad is not None:
