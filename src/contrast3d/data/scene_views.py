@@ -77,13 +77,13 @@ class SceneViews:
 
 
 def save_views(scene: SceneViews, path: Path | str) -> Path:
-    """Write a scene to one compressed .npz, whole or not at all."""
+    """Write a scene to one .npz, whole or not at all; not compressed, so that it can be read in place."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(
+            np.savez(
                 file, xyz_mm=scene.xyz_mm, offset=scene.offsets, pose=scene.poses, frames=scene.frames,
                 pairs=scene.pairs, overlap=scene.overlaps,
             )
@@ -96,7 +96,10 @@ def save_views(scene: SceneViews, path: Path | str) -> Path:
 
 
 def load_views(path: Path | str) -> SceneViews:
-    """Read what `save_views` wrote, or a scene of fused fragments in the same layout; a DataError says what is odd."""
+    """Read what `save_views` wrote, or a scene of fused fragments in the same layout; a DataError says what is odd.
+
+    Points of a file that is not compressed stay on disk until a view is asked for.
+    """
     path = Path(path)
     if not path.is_file():
         raise MissingDataError(str(path), "no such file", EXPECTED)
@@ -119,9 +122,11 @@ def load_views(path: Path | str) -> SceneViews:
     singular = np.abs(np.linalg.det(poses[:, :3, :3])) < 0.1  # files of others hold rounded rotations
     if singular.any() or (np.abs(poses[:, 3] - [0, 0, 0, 1]) > 1e-3).any():
         raise DataError(str(path), "a pose that is no motion", "rotations, translations, and 0 0 0 1 below")
-    kept = arrays["xyz_mm"].astype(np.int16)
-    if (kept != arrays["xyz_mm"]).any():
-        raise DataError(str(path), "xyz_mm beyond int16", "views within 32 m")
+    kept = arrays["xyz_mm"]
+    if kept.dtype != np.int16:
+        kept = kept.astype(np.int16)
+        if (kept != arrays["xyz_mm"]).any():
+            raise DataError(str(path), "xyz_mm beyond int16", "views within 32 m")
     pairs = arrays.get("pairs", np.zeros((0, 2))).astype(np.int64)
     overlaps = arrays.get("overlap", np.zeros(len(pairs))).astype(np.float32)
     if len(overlaps) != len(pairs) or (len(pairs) and not (pairs.min() >= 0 and pairs.max() < views)):
@@ -139,6 +144,27 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise ValueError("a single array")
         with file:
-            return {name: file[name] for name in _ARRAYS if name in file.files}
+            mapped = _mapped(path, file.zip, "xyz_mm.npy")
+            names = [name for name in _ARRAYS if name in file.files]
+            return {name: mapped if name == "xyz_mm" and mapped is not None else file[name] for name in names}
     except _UNREADABLE as error:
         raise DataError(str(path), f"cannot be read: {error}", EXPECTED) from None
+
+
+def _mapped(path: Path, archive: zipfile.ZipFile, member: str) -> np.ndarray | None:
+    """An array of an archive as a map of the file, so that scenes beyond memory can be used; None if it is packed."""
+    if member not in archive.namelist() or archive.getinfo(member).compress_type != zipfile.ZIP_STORED:
+        return None
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+        within = stream.tell()
+    info = archive.getinfo(member)
+    with path.open("rb") as file:  # the local header repeats the name, and its extra field has a length of its own
+        file.seek(info.header_offset + 26)
+        name, extra = np.frombuffer(file.read(4), "<u2").tolist()
+    start, size = info.header_offset + 30 + name + extra + within, int(np.prod(shape)) * dtype.itemsize
+    if fortran or dtype.hasobject or not size or within + size > info.file_size:
+        return None  # np.load says what is wrong
+    return np.memmap(path, dtype, "r", start, shape)

@@ -15,6 +15,7 @@ from contrast3d.errors import ConfigError, DataError
 from contrast3d.tally import Tally
 
 ROOMS = "Rooms"
+HASHED = 4096  # points of each scene that its hash is of
 PARENTS = {"3DMatch", "ScanNet"}  # names for what lies below the data root; any other name is a path of its own
 
 
@@ -52,10 +53,11 @@ def split_scenes(
 
 
 def hash_of(scenes: Sequence[SceneViews]) -> str:
-    """Twelve hex digits over all points and poses: a run only resumes on the same data."""
+    """Twelve hex digits over poses, pairs and some of the points: a run only resumes on the same data."""
     digest = hashlib.sha256()
     for scene in scenes:
-        for array in (scene.xyz_mm, scene.offsets, scene.poses):
+        some = scene.xyz_mm[:: max(1, len(scene.xyz_mm) // HASHED)]  # scenes may lie on disk, and be many
+        for array in (some, scene.offsets, scene.poses, scene.pairs):
             digest.update(array.tobytes())
     return digest.hexdigest()[:12]
 
