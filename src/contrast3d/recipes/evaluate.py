@@ -78,6 +78,8 @@ def evaluate(
         "supervised-seconds": (supervised_seconds, 0.0), "scenes": (tuple(scenes), ()), "steps": (steps, 0),
     })
     if protocol in OF_SCENES:
+        if up != "z":
+            raise ConfigError(f"{protocol} knows no --up: leave it out, scenes have z up")
         same = {"data_root": data_root, "dataset": dataset, "draws": draws, "seed": seed, "device": device,
                 "on_progress": on_progress}
         if protocol == "registration":

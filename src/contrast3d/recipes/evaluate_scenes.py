@@ -65,7 +65,7 @@ def _registered(recipe: SceneRecipe, data_root: Path, dataset: str | None, names
     if dataset in (None, recipe.dataset) and not names:
         raise ConfigError("the run was trained on all scenes of its data set. Try: --dataset another, or --scenes NAME "
                           "of one that you know it was not trained on")
-    return [s for s in found if any(n in s.name for n in names)] if names else found
+    return sources.named(found, names) if names else found
 
 
 def evaluate_segmentation(

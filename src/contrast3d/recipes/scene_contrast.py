@@ -22,7 +22,7 @@ LEAST = {"rooms": 1, "frames": 2, "out_channels": 1, "steps": 1, "batch_size": 1
          "probe_every": 1, "validation_scenes": 0}
 OF_LOSS = {"info-nce": {"temperature"}, "hardest": {"num_candidates", "squared_positive"}}
 OF_CONTRAST = {"loss", "holistic", "num_pairs", "feature_noise", "frames", "min_overlap", "test_scenes", "scale_views",
-               "max_angle", "temperature", "num_candidates", "squared_positive"}
+               "max_angle", "temperature", "num_candidates", "squared_positive", "validation_scenes", "probe_every"}
 CHANNELS = 3  # of the input: ones in pre-training, colours in segmentation
 
 
@@ -141,6 +141,10 @@ class SceneRecipe:
             found["test_scenes"] = "--dataset Rooms, whose test rooms are others"
         else:
             found |= dict.fromkeys(("rooms", "frames"), f"--dataset {self.dataset}")
+        if self.holistic:
+            found["min_overlap"] = "--holistic"
+        if not self.validation_scenes:
+            found["probe_every"] = "--validation-scenes 0"
         if self.method == "supervised":
             found |= dict.fromkeys(OF_CONTRAST | {"out_channels"}, "--method supervised")
         return found

@@ -38,14 +38,19 @@ def paired(scenes: Sequence[SceneViews], min_overlap: float, quiet: bool = False
     return found
 
 
+def named(scenes: Sequence[SceneViews], names: Sequence[str]) -> list[SceneViews]:
+    """The scenes whose names begin with, or contain, one of `names`; a ConfigError for a name that none has."""
+    missing = [name for name in names if not any(name in scene.name for scene in scenes)]
+    if missing:
+        raise ConfigError(f"no scene called {', '.join(missing)}; there are {', '.join(s.name for s in scenes)}")
+    return [s for s in scenes if any(name in s.name for name in names)]
+
+
 def split_scenes(
     scenes: Sequence[SceneViews], held_out: Sequence[str]
 ) -> tuple[list[SceneViews], list[SceneViews]]:
-    """(scenes to train on, scenes to test on): those whose names begin with, or contain, one of `held_out`."""
-    missing = [name for name in held_out if not any(name in scene.name for scene in scenes)]
-    if missing:
-        raise ConfigError(f"no scene called {', '.join(missing)}; there are {', '.join(s.name for s in scenes)}")
-    test = [s for s in scenes if any(name in s.name for name in held_out)]
+    """(scenes to train on, scenes to test on): those that `held_out` names."""
+    test = named(scenes, held_out)
     train = [s for s in scenes if s not in test]
     if not train:
         raise DataError("test_scenes", "all scenes are held out", "at least one to train on")

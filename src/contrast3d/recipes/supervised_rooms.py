@@ -1,4 +1,4 @@
-"""Supervised pre-training on generated rooms, which PointContrast is held against: it learns the labels of all points.
+"""Supervised pre-training on generated rooms, the labels of all points: what PointContrast is held against.
 
     contrast3d pretrain supervised-rooms
     contrast3d evaluate segmentation runs/supervised-rooms --dataset S3DIS --data-root FOLDER
