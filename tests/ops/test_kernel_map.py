@@ -1,5 +1,7 @@
 """Kernel maps against a dictionary of coordinates, merging against searching, and what is remembered."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,6 @@ from hypothesis import strategies as st
 from naive_sparse import CELLS, cells, coarse, offsets, pairs, threads, voxels_of
 
 from contrast3d.errors import DataError
-from contrast3d.ops import kernel_map as module
 from contrast3d.ops.kernel_map import coarser, finer, kernel_map, offsets_of
 from contrast3d.ops.kernels.sparse_conv import BLOCK_ROWS
 from contrast3d.ops.portable import portable
@@ -57,7 +58,7 @@ def test_offsets_run_along_x_first():
 def test_searching_in_parts(monkeypatch):
     voxels = voxels_of(count=80)
     whole = kernel_map(voxels, 3)
-    monkeypatch.setattr(module, "SEARCHED", 2 * len(voxels.coords))
+    monkeypatch.setattr(sys.modules["contrast3d.ops.kernel_map"], "SEARCHED", 2 * len(voxels.coords))
     voxels.maps.clear()
     with portable():
         assert equal(kernel_map(voxels, 3), whole)

@@ -7,11 +7,17 @@ from hypothesis import strategies as st
 from naive_sparse import CELLS, convolved, gradients, normal, pairs, threads, voxels_of
 
 from contrast3d.errors import DataError
-from contrast3d.ops import sparse_conv as module
 from contrast3d.ops.kernel_map import coarser, kernel_map
 from contrast3d.ops.kernels import register_tile as tile
 from contrast3d.ops.portable import portable
-from contrast3d.ops.sparse_conv import check_weight, convolve, products, sparse_conv, sparse_conv_transpose
+from contrast3d.ops.sparse_conv import (
+    check_weight,
+    convolve,
+    products,
+    sparse_conv,
+    sparse_conv_transpose,
+    weight_gradient,
+)
 from contrast3d.ops.sparse_pool import global_pool, sparse_pool
 from contrast3d.ops.voxels import from_coords
 from contrast3d.types import Voxels
@@ -219,7 +225,7 @@ def test_bfloat16_products_have_sums_of_float32(width):
     assert near(out, products(rounded(features), rounded(weight.float()), found), 1e-5)
     back = rounded(weight.float()).transpose(1, 2).contiguous()
     assert near(of_features, products(rounded(grad), back, found.transposed), 1e-5)
-    assert near(of_weight, module.weight_gradient(features.double(), grad.double(), found), 1e-5)
+    assert near(of_weight, weight_gradient(features.double(), grad.double(), found), 1e-5)
     assert not near(out, products(features.double(), weight, found), 1e-5)  # canary: the products are not of float32
     for count in (1, 2):
         with threads(count):
