@@ -18,6 +18,7 @@ import pytest
 from contrast3d import cli
 from contrast3d.recipes.contrast import ContrastRecipe
 from contrast3d.recipes.machine import Machine
+from contrast3d.recipes.scene_contrast import SceneRecipe
 from contrast3d.recipes.table import PROTOCOLS, RECIPES
 
 RECIPE = "simclr-ldraw40"
@@ -120,6 +121,7 @@ def test_help(capsys, arguments, words):
     ("arguments", "options"),
     [
         (f"pretrain {RECIPE}", (ContrastRecipe, Machine)),
+        ("pretrain point-contrast-rooms", (SceneRecipe, Machine)),
         ("demo", (Machine,)),
         ("evaluate", (cli.EvaluateOptions,)),
         ("report", (cli.ReportOptions,)),

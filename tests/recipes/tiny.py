@@ -16,6 +16,7 @@ from contrast3d.engine.run_dir import RunDir
 from contrast3d.recipes.contrast import ContrastRecipe
 from contrast3d.recipes.reporting import command_of
 from contrast3d.recipes.runs import Run
+from contrast3d.recipes.scene_contrast import SceneRecipe
 
 FIELDS = {
     "shape_points": 48, "num_points": 32, "layers": (8,), "strides": (), "k": 4, "embed_dim": 16, "hidden_dim": 16,
@@ -23,13 +24,21 @@ FIELDS = {
 }
 
 
-def shrunk(recipe: ContrastRecipe, **fields) -> ContrastRecipe:
+SCENE_FIELDS = {
+    "rooms": 2, "frames": 4, "validation_scenes": 1, "num_pairs": 200, "num_candidates": 50, "voxel_size": 0.1,
+    "depth": 14, "width": 0.125, "out_channels": 8, "epochs": 1, "steps": 2, "batch_size": 2, "probe_every": 1,
+}
+Recipe = ContrastRecipe | SceneRecipe
+
+
+def shrunk(recipe: Recipe, **fields) -> Recipe:
     """`recipe` at a size for tests; what it is about (data, augmentation, loss, optimiser) stays."""
+    small = SCENE_FIELDS if isinstance(recipe, SceneRecipe) else FIELDS
     idle = dataclasses.replace(recipe, **fields).idle_fields()
-    return dataclasses.replace(recipe, **{**{k: v for k, v in FIELDS.items() if k not in idle}, **fields})
+    return dataclasses.replace(recipe, **{**{k: v for k, v in small.items() if k not in idle}, **fields})
 
 
-def flags(name: str, recipe: ContrastRecipe) -> list[str]:
+def flags(name: str, recipe: Recipe) -> list[str]:
     """The flags that make `recipe` of the one called `name`."""
     return shlex.split(command_of(Run(RunDir("anywhere"), name, recipe)))[3:]
 
