@@ -77,7 +77,7 @@ def dry(monkeypatch, tmp_path):
         raise Reached
 
     for place in ("demo.demo", "pretrain.pretrain", "runs.load_run", "reporting.views_page", "doctor.diagnose",
-                  "embed.embed_paths", "shape_index.open_index", "export.export_run"):
+                  "embed.embed_paths", "shape_index.open_index", "export.export_run", "prepare.prepare_pairs"):
         monkeypatch.setattr(f"contrast3d.recipes.{place}", reached)
     monkeypatch.setattr("contrast3d.index.vectors.Index.open", reached)
     monkeypatch.chdir(tmp_path)
