@@ -163,8 +163,9 @@ def test_no_way_back_to_voxels_that_never_were():
 
 def test_kernels_that_reach_beyond_32_bits():
     edge = torch.tensor([[0, 2**31 - 2, 0, 0], [0, 2**31 - 3, 0, 0]])
-    with pytest.raises(DataError, match="numbers of 32 bits"):
-        kernel_map(voxels_at(edge), 3)
+    for coords in (edge, -edge - torch.tensor([0, 2, 0, 0])):
+        with pytest.raises(DataError, match="numbers of 32 bits"):
+            kernel_map(voxels_at(coords), 3)
     inside = edge - torch.tensor([0, 2**16, 0, 0])
     found = kernel_map(voxels_at(inside), 3, dilation=2**10)
     assert listed(found)[13] == [(0, 0), (1, 1)]
