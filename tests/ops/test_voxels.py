@@ -117,7 +117,7 @@ def test_near_the_end_of_32_bits():
     edge = float(LIMIT - 256)
     points = torch.tensor([[edge, 0, 0], [-edge, 0, 0]], dtype=torch.float64)
     assert voxelize(Clouds.from_list([points]), 1.0).coords[:, 1].tolist() == [-edge, edge]
-    for shift in (2**16 + 256, -(2**16) - 256, 2**40):
+    for shift in (2**16 + 256, -(2**16) - 257, 2**40):
         with pytest.raises(DataError, match="numbers of 32 bits"):
             voxelize(Clouds.from_list([points]), 1.0, shift=torch.tensor([[shift, 0, 0]]))
     with pytest.raises(DataError, match="numbers of 32 bits"):
