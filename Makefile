@@ -3,6 +3,7 @@
 PYTHON ?= python3#      the interpreter that .venv is made with
 PIP_FLAGS ?=#           passed on to pip install
 ARGS ?=#                passed on to the command: make test ARGS="-k knn"
+JOBS ?= 2#              processes that run the tests
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -21,7 +22,7 @@ demo: $(INSTALLED)  ## pre-train, probe and report on the embedded data, in minu
 	$(BIN)/contrast3d demo $(ARGS)
 
 test: $(TESTS_INSTALLED)  ## run all tests, those of the extras too
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(INSTALLED)  ## check style
 	$(BIN)/ruff check .

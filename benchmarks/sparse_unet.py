@@ -65,7 +65,7 @@ def cases(quick: bool) -> dict[tuple[str, str], Callable[[], Case]]:
 
 def room(count: int) -> Tensor:
     """(count, 4) int32 voxels of 2.5 cm of a generated room, turned about all axes: those nearest its middle."""
-    points = torch.from_numpy(scan(make_room("train", 0), 8000).points)
+    points = torch.from_numpy(scan(make_room("train", 0), 8000.0).points)
     turn = torch.linalg.matrix_exp(0.5 * torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]))
     cells = torch.floor((points - points.mean(0)) @ turn.T / 0.025).int().unique(dim=0)
     cells = cells[cells.double().square().sum(1).argsort()[:count]]

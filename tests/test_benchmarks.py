@@ -80,6 +80,17 @@ def test_search_and_embed_run(harness, tmp_path, name, rows):
         assert "Recall@10 is " in found[-1]["limit"]
 
 
+def test_sparse_unet_runs(harness, tmp_path):
+    arguments = ["--quick", "--rounds", "1", "--threads", "1", "--json", str(tmp_path / "out.json")]
+    assert harness.main("A test.", importlib.import_module("sparse_unet").cases, arguments) == 0
+    rows = {(row["name"], row["variant"]): row for row in json.loads((tmp_path / "out.json").read_text())["rows"]}
+    assert rows["kernel_maps", "five levels"]["difference"] == 0
+    assert rows["k3_96_96", "forward, bfloat16"]["wanted_ratio"] == 2.4
+    assert rows["sr_unet34", "forward+backward"]["difference_float64"] < 1e-9
+    assert all(set(row) == documented("each row") for row in rows.values())
+    assert all(row["ratio"] > 0 for row in rows.values())
+
+
 def test_unknown_row_is_one_line():
     """In a process of its own, as the file is meant to be run."""
     command = [sys.executable, str(BENCHMARKS / "dgcnn.py"), "--only", "nothing"]

@@ -36,6 +36,8 @@ class PairLoader:
     holistic: both views are the whole scene, all its views together: the ablation of the paper.
     """
 
+    what = "pairs"
+
     def __init__(
         self, scenes: Sequence[SceneViews], voxel_size: float = 0.025, batch_size: int = 4, steps: int | None = None,
         seed: int = 0, rank: int = 0, world: int = 1, device: torch.device | str = "cpu",

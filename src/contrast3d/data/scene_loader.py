@@ -34,6 +34,8 @@ class SceneLoader:
     epoch_steps: batches that are called an epoch; None: as many as hold all scenes once.
     """
 
+    what = "scenes"
+
     def __init__(
         self, scenes: SceneSet, transform: Transform | str | None, batch_size: int = 4, voxel_size: float = 0.05,
         seed: int = 0, rank: int = 0, world: int = 1, device: torch.device | str = "cpu", phase: int = 100,

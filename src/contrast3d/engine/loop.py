@@ -37,7 +37,7 @@ class Loader(Protocol):
     """Batches by number: the same (epoch, step) gives the same batch, so that a run resumes at an integer.
 
     In a distributed run each rank's loader gives that rank's share of the batch. `batch_size`, where there is
-    one, is the number of shapes in a batch over all ranks.
+    one, is the number of shapes in a batch over all ranks; `what` says what they are, if not shapes.
     """
 
     def __len__(self) -> int: ...
@@ -119,7 +119,8 @@ def _train(
     backward = make_backward(method, settings, device)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     check_steps = 1 if device.type == "cpu" else GPU_CHECK_STEPS
-    display = Progress(plan, getattr(loader, "batch_size", None), quiet or not distributed.is_main())
+    display = Progress(plan, getattr(loader, "batch_size", None), quiet or not distributed.is_main(),
+                       getattr(loader, "what", "shapes"))
     journal = Journal(run, display, tensorboard, position.step)
     status, started, start_step = "finished", time.perf_counter() - position.seconds, position.step
     method.train()

@@ -16,11 +16,11 @@ from contrast3d.tally import BAR_SECONDS, LINE_SECONDS, clock
 class Progress:
     """Epoch, loss, rate, elapsed and remaining time on stderr; silent when `quiet`.
 
-    batch_size: shapes in one loader batch over all ranks; None counts steps instead.
+    batch_size: shapes in one loader batch over all ranks; None counts steps instead. what: they are, if not shapes.
     """
 
-    def __init__(self, plan: Plan, batch_size: int | None = None, quiet: bool = False):
-        self.plan, self.batch_size, self.quiet = plan, batch_size, quiet
+    def __init__(self, plan: Plan, batch_size: int | None = None, quiet: bool = False, what: str = "shapes"):
+        self.plan, self.batch_size, self.quiet, self.what = plan, batch_size, quiet, what
         self.numbers: dict[str, float] = {}
         self._interval = BAR_SECONDS if sys.stderr.isatty() else LINE_SECONDS
         self._first: tuple[float, int] | None = None  # (time, step) behind the first step, which compiles kernels
@@ -73,7 +73,7 @@ class Progress:
         steps_per_second = (last - first) / max(now - then, 1e-9)
         if self.batch_size is None:
             return [f"{steps_per_second:.3g} steps/s"]
-        return [f"{steps_per_second * self.batch_size * self.plan.settings.accumulate:.0f} shapes/s"]
+        return [f"{steps_per_second * self.batch_size * self.plan.settings.accumulate:.3g} {self.what}/s"]
 
     def _left(self, now: float, step: int, seconds: float) -> list[str]:
         """"0:42 left", by the steps behind the first or by the budget, whichever ends sooner; nothing if unknown."""
