@@ -8,6 +8,7 @@ more than 8 % away from it. Both run the same network with the same weights; res
 from __future__ import annotations
 
 import copy
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -22,12 +23,12 @@ from torch import Tensor
 
 from contrast3d.data.rooms import make_room, scan
 from contrast3d.nn.sparse_unet import SparseUNet
-from contrast3d.ops import kernel_map as maps
-from contrast3d.ops import sparse_conv as ops
 from contrast3d.ops.kernel_map import KernelMap
 from contrast3d.ops.voxels import from_coords
 from contrast3d.types import Voxels
 
+# the modules, whose names in the package are those of their functions
+maps, ops = (importlib.import_module(f"contrast3d.ops.{name}") for name in ("kernel_map", "sparse_conv"))
 FLOAT, INDEX = 4, 4  # bytes
 
 
