@@ -120,6 +120,10 @@ class SceneRecipe:
             raise ConfigError(f"depth = {self.depth}; expected 14, 18, 34 or 50")
         if not 0 <= self.max_angle <= 180:
             raise ConfigError(f"max_angle = {self.max_angle}; expected degrees from 0 to 180")
+        if not self.feature_noise >= 0:
+            raise ConfigError(f"feature_noise = {self.feature_noise}; expected at least 0")
+        if not 0 < self.norm_momentum <= 1:
+            raise ConfigError(f"norm_momentum = {self.norm_momentum}; expected a share above 0, at most 1")
         if not 0 < self.min_overlap <= 1:
             raise ConfigError(f"min_overlap = {self.min_overlap}; expected a share above 0, at most 1")
         if self.method == "supervised" and self.dataset != "Rooms":
