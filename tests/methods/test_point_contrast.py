@@ -15,6 +15,7 @@ from contrast3d.data.room_camera import room_views
 from contrast3d.data.rooms import make_room
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.engine.loop import train
+from contrast3d.engine.means import RunningMeans
 from contrast3d.engine.run_dir import RunDir
 from contrast3d.engine.settings import Training
 from contrast3d.errors import ConfigError
@@ -156,6 +157,19 @@ def test_a_batch_without_matches_is_a_zero_that_touches_all_parameters(loss):
     found["loss"].backward()
     assert found["loss"].item() == 0
     assert all(p.grad is not None and not p.grad.any() for p in idle.parameters())
+
+
+def test_ranks_without_matches_log_fewer_numbers(monkeypatch):
+    """A mean is over the ranks that logged it: none waits for a number that another one does not have."""
+    means, other = RunningMeans(), RunningMeans()
+    for numbers in ({"loss": 1.0, "alignment": 0.5}, {"loss": 2.0, "alignment": 0.1}):
+        for name, value in numbers.items():
+            means.add(name, value)
+    other.add("loss", 0.0)
+    for order in ([means, other], [other, means]):
+        states = [one.state() for one in order]
+        monkeypatch.setattr("contrast3d.engine.means.distributed.gather", lambda value, states=states: states)
+        assert means.compute() == other.compute() == pytest.approx({"loss": 1.0, "alignment": 0.3})
 
 
 def test_one_match_is_enough_to_log():
