@@ -291,3 +291,34 @@ def test_views_that_do_not_meet_and_empty_views():
     batch = loader([far]).batch(0, 0)
     assert batch.matches.shape == (0, 2)
     assert sorted(batch.first.lengths.tolist() + batch.second.lengths.tolist()) == [0, 1, 1, 1]
+
+
+# Upright views.
+
+
+def test_upright_views_keep_the_vertical_and_match():
+    """The way into training only turns about the world's z axis; the headings of two views of a pair differ."""
+    data, seen = loader(upright=True, max_angle=0.0, batch_size=1), []
+    for step in range(len(data)):
+        batch = data.batch(0, step)
+        scene, *views = data.pairs[int(batch.first.ids)]
+        for view, side in zip(views, (batch.first, batch.second)):
+            pose = torch.from_numpy(SCENES[scene].poses[view])
+            into_training = side.transform[0].double()[:3, :3] @ pose[:3, :3].T
+            torch.testing.assert_close(into_training[2], torch.tensor([0.0, 0.0, 1.0]).double(), atol=1e-6, rtol=0)
+            seen.append(math.atan2(into_training[1, 0], into_training[0, 0]))
+        (first, second, matches, *_) = next(pieces(batch))
+        ends = [in_world(points, side.transform[0], SCENES[scene].poses[view])
+                for points, side, view in zip((first, second), (batch.first, batch.second), views)]
+        apart = (ends[0][matches[:, 0]] - ends[1][matches[:, 1]]).norm(dim=1)
+        assert len(matches)
+        assert apart.max() <= MATCH_VOXELS * VOXEL + 1e-4
+    assert len({round(heading, 3) for heading in seen}) == len(seen)
+
+
+def test_upright_views_are_tilted_by_max_angle_at_most():
+    batch = loader(upright=True, max_angle=10.0).batch(0, 0)
+    for b in range(len(batch)):
+        scene, view, _ = loader().pairs[int(batch.first.ids[b])]
+        up = batch.first.transform[b].double()[:3, :3] @ torch.from_numpy(SCENES[scene].poses[view]).T[:3, :3][:, 2]
+        assert 0 < math.degrees(math.acos(min(1.0, float(up[2])))) <= 10.001

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from toy_scenes import toy_scene
 
-from contrast3d.data.scene_views import SceneViews, load_views, save_views
+from contrast3d.data.scene_views import SceneViews, leveled, load_views, save_views
 from contrast3d.errors import DataError, MissingDataError
 
 FIELDS = ("xyz_mm", "offsets", "poses", "frames", "pairs", "overlaps")
@@ -239,3 +239,13 @@ def test_the_fragments_of_3dmatch(shared):
     assert len(scene.frames) == len(scene)
     assert all(len(scene.points(v)) > 1000 for v in range(len(scene)))
     assert dataclasses.replace(scene, name="x").name == "x"
+
+
+def test_leveled_views_stand_upright_where_they_were():
+    scene = toy_scene(0)
+    level = leveled(scene)
+    for view in range(len(scene)):
+        np.testing.assert_allclose(level.world(view), scene.world(view), atol=2e-3)  # rounded to millimetres again
+        np.testing.assert_allclose(level.poses[view, 2, :3], [0, 0, 1], atol=1e-12)
+        np.testing.assert_allclose(level.poses[view, :3, 3], scene.poses[view, :3, 3])
+    assert (level.pairs == scene.pairs).all()

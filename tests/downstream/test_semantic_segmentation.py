@@ -265,6 +265,24 @@ def test_loss_is_the_mean_over_labelled_points():
         segmenter(clouds.replace(point_labels=None))
 
 
+def test_without_colors_the_encoder_sees_none():
+    clouds = TEST[0].clouds()
+    seen = []
+
+    class Watching(nn.Module):
+        dense_dim = 3
+
+        def forward(self, clouds):
+            seen.append(clouds.features)
+            return Features(clouds.points[:1], points=clouds.points)
+
+    for colors in (True, False):
+        Segmenter(Watching(), 4, colors=colors)(clouds)
+    assert seen[0] is clouds.features
+    assert seen[0] is not None
+    assert seen[1] is None
+
+
 def test_scores_on_voxels_and_on_points_against_a_loop():
     segmenter = Segmenter(Pointwise(), 4).train()
     scores = score_scenes(segmenter, TEST, 0.3)

@@ -11,7 +11,6 @@ def test_alone_there_is_one_main_rank(monkeypatch):
     assert (ranks.rank, ranks.world, ranks.local_rank, ranks.device) == (0, 1, 0, torch.device("cpu"))
     assert distributed.is_main()
     assert distributed.maximum(1, 2.5) == [1.0, 2.5]
-    assert distributed.total(1, 2.5) == [1.0, 2.5]
     assert distributed.gather({"a": 1}) == [{"a": 1}]
     module = torch.nn.Linear(1, 1)
     assert distributed.parallel(module) is module

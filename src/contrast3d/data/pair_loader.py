@@ -30,6 +30,8 @@ class PairLoader:
     batch_size: pairs per step over all `world` processes. steps: per epoch; None goes once through all pairs.
     max_angle: views are turned about a random axis by up to so many degrees, 180 as released; fewer are learnt faster,
         and are enough where cameras are held upright.
+    upright: the world's z axis is up and stays so: views stand as their poses say, turned about z by any angle, and
+        about a random axis by up to max_angle; for what shall read upright scenes later.
     scale: (low, high) of a factor for both views of a pair, applied with probability 0.95; None for none.
     feature_noise: standard deviation of noise on the features, which are ones, with probability 0.95.
     channels: of those features; 0 gives none.
@@ -42,7 +44,7 @@ class PairLoader:
         self, scenes: Sequence[SceneViews], voxel_size: float = 0.025, batch_size: int = 4, steps: int | None = None,
         seed: int = 0, rank: int = 0, world: int = 1, device: torch.device | str = "cpu",
         scale: tuple[float, float] | None = None, feature_noise: float = 0.01, channels: int = 3,
-        holistic: bool = False, max_angle: float = 180.0,
+        holistic: bool = False, max_angle: float = 180.0, upright: bool = False,
     ):
         if batch_size < 1 or batch_size % world or not 0 <= rank < world:
             raise ConfigError(f"batch_size {batch_size} (global), rank {rank} of {world} processes; expected a batch "
@@ -52,7 +54,7 @@ class PairLoader:
         self.scenes, self.voxel_size, self.seed = list(scenes), voxel_size, seed
         self.rank, self.world, self.device = rank, world, torch.device(device)
         self.scale, self.feature_noise, self.channels, self.holistic = scale, feature_noise, channels, holistic
-        self.max_angle = max_angle
+        self.max_angle, self.upright = max_angle, upright
         if holistic:
             self.pairs = [(s, 0, 0) for s in range(len(self.scenes))]
         else:
@@ -104,10 +106,18 @@ class PairLoader:
         points = [torch.from_numpy(self._points(self.pairs[row][0], self.pairs[row][side])) for row in rows]
         centres = torch.stack([p.mean(0) if len(p) else p.new_zeros(3) for p in points])
         rotation = rotations(draws, self.max_angle)
+        if self.upright:
+            rotation = rotation @ headings(draws) @ torch.stack([self._level(row, side) for row in rows.tolist()])
         motion = torch.eye(4, dtype=torch.float64).repeat(len(points), 1, 1)
         motion[:, :3, :3] = rotation
         motion[:, :3, 3] = -(rotation @ centres.double()[:, :, None])[:, :, 0]
         return points, motion
+
+    def _level(self, row: int, side: int) -> Float[Tensor, "3 3"]:
+        """The rotation of a view into the world's axes."""
+        scene, view = self.pairs[row][0], self.pairs[row][side]
+        rotation = np.eye(3) if self.holistic else self.scenes[scene].poses[view, :3, :3]
+        return torch.from_numpy(np.ascontiguousarray(rotation))
 
     def _points(self, scene: int, view: int) -> np.ndarray:
         if not self.holistic:
@@ -163,6 +173,13 @@ def rotations(draws: Draws, max_angle: float = 180.0) -> Float[Tensor, "b 3 3"]:
     none = torch.zeros_like(x)
     cross = torch.stack([none, -z, y, z, none, -x, -y, x, none], 1).view(-1, 3, 3)
     return torch.eye(3, dtype=torch.float64) + angle.sin() * cross + (1 - angle.cos()) * (cross @ cross)
+
+
+def headings(draws: Draws) -> Float[Tensor, "b 3 3"]:
+    """(B, 3, 3) float64 turns about z by U(-180, 180) degrees."""
+    angle = draws.uniform((), -math.pi, math.pi).double()
+    cos, sin, none = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    return torch.stack([cos, -sin, none, sin, cos, none, none, none, none + 1], 1).view(-1, 3, 3)
 
 
 def whole(scene: SceneViews, voxel_size: float) -> np.ndarray:

@@ -76,6 +76,17 @@ class SceneViews:
         return np.linalg.inv(self.poses[second]) @ self.poses[first]
 
 
+def leveled(scene: SceneViews) -> SceneViews:
+    """The same views, each turned so that its z axis is the world's; its heading, which gravity does not tell, is 0."""
+    views, poses = [], scene.poses.copy()
+    for v, rotation in enumerate(scene.poses[:, :3, :3]):
+        yaw = np.arctan2(rotation[1, 2], rotation[0, 2])  # of where the camera looks
+        heading = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
+        views.append(scene.points(v) @ (heading.T @ rotation).T)
+        poses[v, :3, :3] = heading
+    return SceneViews.of(views, poses, scene.name, frames=scene.frames, pairs=scene.pairs, overlaps=scene.overlaps)
+
+
 def save_views(scene: SceneViews, path: Path | str) -> Path:
     """Write a scene to one .npz, whole or not at all; not compressed, so that it can be read in place."""
     path = Path(path)

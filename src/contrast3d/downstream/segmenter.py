@@ -27,10 +27,12 @@ class Segmenter(nn.Module):
     encoder: dense, `dense_dim` wide. head: one linear layer, the `final` of the published networks.
     encoder_lr: peak learning rate of the encoder, where it is not the head's.
     decay_all: weight decay of biases and norms too, as the published recipe has it; None: none of those.
+    colors: whether the encoder is shown the features of points; without, it sees what it saw in pre-training.
     """
 
     def __init__(
-        self, encoder: nn.Module, num_classes: int, encoder_lr: float | None = None, decay_all: float | None = None
+        self, encoder: nn.Module, num_classes: int, encoder_lr: float | None = None, decay_all: float | None = None,
+        colors: bool = True,
     ):
         super().__init__()
         if "dense" not in getattr(encoder, "gives", {"dense"}) or not isinstance(dense_width(encoder), int):
@@ -40,7 +42,7 @@ class Segmenter(nn.Module):
             )
         if num_classes < 2:
             raise ConfigError(f"num_classes={num_classes}: a segmentation tells at least 2 apart")
-        self.encoder, self.encoder_lr, self.decay_all = encoder, encoder_lr, decay_all
+        self.encoder, self.encoder_lr, self.decay_all, self.colors = encoder, encoder_lr, decay_all, colors
         self.head = nn.Linear(dense_width(encoder), num_classes)
 
     def param_groups(self) -> list[dict]:
@@ -51,7 +53,7 @@ class Segmenter(nn.Module):
 
     def logits(self, clouds: Clouds) -> Float[Tensor, "n l"]:
         """(sum N, L) of every point."""
-        points = self.encoder(clouds).points
+        points = self.encoder(clouds if self.colors else clouds.replace(features=None)).points
         if points is None:
             raise ConfigError(f"{type(self.encoder).__name__} returned no features of points")
         return self.head(points)

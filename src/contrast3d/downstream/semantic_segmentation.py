@@ -47,6 +47,7 @@ class Tuning:
     decay_all: weight decay of biases and norms too.
     encoder_lr_scale: learning rate of a pre-trained encoder over `lr`; from scratch it takes `lr`.
     looks: how often the validation scenes are looked at. phase: as in `SceneLoader`.
+    colors: show the network the colours; without, ones, as PointContrast pre-trains.
     """
 
     steps: int = 600
@@ -63,6 +64,7 @@ class Tuning:
     encoder_lr_scale: float = 1.0
     looks: int = 10
     phase: int = 100
+    colors: bool = True
 
     def __post_init__(self):
         if self.steps < 1 or self.looks < 1 or not self.encoder_lr_scale > 0 or not 0 <= self.warmup < 1:
@@ -178,7 +180,7 @@ def fit_segmenter(
         torch.manual_seed(seed)  # whatever the encoder drew, the heads are alike
         lr = None if encoder_lr_scale == 1 else encoder_lr_scale * tuning.lr
         decay = tuning.weight_decay if tuning.decay_all else None
-        segmenter = Segmenter(encoder, len(train.classes), encoder_lr=lr, decay_all=decay)
+        segmenter = Segmenter(encoder, len(train.classes), encoder_lr=lr, decay_all=decay, colors=tuning.colors)
     loader = SceneLoader(
         train, tuning.transform, tuning.batch_size, tuning.voxel_size, seed, device=device, phase=tuning.phase,
         epoch_steps=tuning.epoch_steps,

@@ -118,15 +118,6 @@ def maximum(*values: float | int) -> list[float]:
     return agreed.tolist()
 
 
-def total(*values: float | int) -> list[float]:
-    """The sum of each value over the ranks."""
-    if not is_distributed():
-        return [float(v) for v in values]
-    summed = torch.tensor(values, dtype=torch.float64)
-    dist.all_reduce(summed)
-    return summed.tolist()
-
-
 def gather(value: dict) -> list[dict]:
     """One value per rank, in order."""
     if not is_distributed():

@@ -13,6 +13,8 @@ from contrast3d.recipes.looking import check_picture
 from contrast3d.recipes.reporting import METRICS, column_of, column_order, is_stale
 from contrast3d.recipes.runs import Run, load_recipe_run
 
+COMPARED = (*METRICS, "feature_match_recall", "registration_recall", "mean_iou")
+
 # protocol, data set, column, data_hash (titles alone may hide another split), metric
 Key = tuple[str, str, str, str, str]
 
@@ -56,7 +58,7 @@ def compare(paths: Sequence[str | Path]) -> list[Entry]:
     if len(entries) < 2:
         raise ConfigError(f"{len(entries)} to compare; expected two runs that differ in more than their seed")
     if not keys_of(entries):
-        raise ConfigError("the runs share no evaluation. Try: contrast3d evaluate linear RUN, for each of them")
+        raise ConfigError("the runs share no evaluation. Try: contrast3d evaluate linear RUN, or another, for each")
     return entries
 
 
@@ -145,11 +147,11 @@ def _by_draw(result: dict) -> dict[int, float]:
 
 
 def _measured(run: Run) -> dict[Key, dict]:
-    """Its results in METRICS, without those of weights that the run has left behind."""
+    """Its results in COMPARED, without those of weights that the run has left behind."""
     step = run.trained()["step"] if (run.path / "encoder.safetensors").exists() else None
     return {
         (r["protocol"], r["dataset"], column_of(r), str(r.get("data_hash")), r["metric"]): r
-        for r in run.folder.results().values() if r.get("metric") in METRICS and not is_stale(r, step)
+        for r in run.folder.results().values() if r.get("metric") in COMPARED and not is_stale(r, step)
     }
 
 

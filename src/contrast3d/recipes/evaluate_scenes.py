@@ -38,10 +38,11 @@ def evaluate_registration(
     """Register the views of scenes that the run did not train on; saves one result per metric.
 
     dataset: other than the recipe's: Rooms, 3DMatch, ScanNet or a folder of scenes. scenes: which of them, by name;
-    default the recipe's `test_scenes`, of another data set all. Rooms are those of the test split.
+    default the recipe's `test_scenes`, of another data set all. Rooms are those of the test split. Of an upright recipe
+    the views are levelled first, for all contestants.
     """
     recipe, target = run.recipe, pick_device(device)
-    chosen = _registered(recipe, data_root, dataset, tuple(scenes))
+    chosen = sources.as_trained(_registered(recipe, data_root, dataset, tuple(scenes)), recipe.upright)
     trained = run.trained()
     encoder = run.encoder().to(target)
     found = registration(
@@ -74,8 +75,9 @@ def evaluate_segmentation(
 ) -> SegmentationTable:
     """Fine-tune the run's network on shares of the labelled scenes, beside the same network from scratch.
 
-    dataset: Rooms (default), S3DIS or ScanNet. labels: shares of the training scenes, None for all. steps: of each
-    training; 0 takes STEPS. tuning: further fields of `semantic_segmentation.Tuning`.
+    dataset: Rooms (default, by geometry alone), S3DIS or ScanNet (with colours, as published). labels: shares of the
+    training scenes, None for all. steps: of each training; 0 takes STEPS. tuning: further fields of
+    `semantic_segmentation.Tuning`.
     """
     recipe, target, dataset = run.recipe, pick_device(device), dataset or "Rooms"
     shares = [_share(budget) for budget in (labels or SHARES)]
@@ -89,7 +91,8 @@ def evaluate_segmentation(
     table = segmentation(
         partial(_segmenting, recipe), run.encoder().state_dict(), train, test, name=run.title, shares=shares,
         draws=draws, seed=seed, device=target, on_progress=on_progress, on_trained=keep_rooms,
-        **{"steps": steps or STEPS, "voxel_size": recipe.voxel_size, "transform": LABELLED[dataset], **tuning},
+        **{"steps": steps or STEPS, "voxel_size": recipe.voxel_size, "transform": LABELLED[dataset],
+           "colors": dataset != sources.ROOMS, **tuning},
     )
     for result in table.to_results(run.name, seed=recipe.seed, **provenance(target)):
         if result["metric"] in SAVED:

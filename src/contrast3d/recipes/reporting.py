@@ -175,6 +175,8 @@ def column_of(result: dict) -> str:
     """What a table calls the column: a number of labels per class, the condition of the protocol, or the metric."""
     if result.get("metric") == METRIC:
         return "mAP"
+    if result.get("protocol") == "registration":
+        return "all pairs"
     return str(result.get("labels_per_class", result.get("condition")))
 
 

@@ -22,8 +22,9 @@ LEAST = {"rooms": 1, "frames": 2, "out_channels": 1, "steps": 1, "batch_size": 1
          "probe_every": 1, "validation_scenes": 0}
 OF_LOSS = {"info-nce": {"temperature"}, "hardest": {"num_candidates", "squared_positive"}}
 OF_CONTRAST = {"loss", "holistic", "num_pairs", "feature_noise", "frames", "min_overlap", "test_scenes", "scale_views",
-               "max_angle", "temperature", "num_candidates", "squared_positive", "validation_scenes", "probe_every"}
-CHANNELS = 3  # of the input: ones in pre-training, colours in segmentation
+               "max_angle", "upright", "temperature", "num_candidates", "squared_positive", "validation_scenes",
+               "probe_every"}
+CHANNELS = 3  # of the input: ones in pre-training, ones or colours in segmentation
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class SceneRecipe:
         norm_momentum: of batch norm outside of the residual blocks.
         feature_noise: standard deviation of noise on the input features, which are ones.
         max_angle: views are turned about a random axis by up to so many degrees; 180 as released.
+        upright: views keep the vertical of the world's z axis, and are turned about it by any angle; for what reads
+            upright rooms later. Needs poses whose z axis is up.
         scale_views: also scale both views of a pair by a factor in 0.8 to 1.2.
         epochs: how often so many steps are made; a line of the log each.
         steps: optimiser steps of an epoch.
@@ -91,6 +94,7 @@ class SceneRecipe:
     norm_momentum: float = 0.05
     feature_noise: float = 0.01
     max_angle: float = 180.0
+    upright: bool = False
     scale_views: bool = False
     epochs: int = 20
     steps: int = 50
@@ -176,12 +180,15 @@ class SceneRecipe:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed + 1)
             if self.method == "supervised":
-                return Segmenter(encoder, num_classes)
+                return Segmenter(encoder, num_classes, colors=False)
             return PointContrast(encoder, self.loss, self.temperature, self.num_pairs, self.num_candidates,
                                  squared_positive=self.squared_positive)
 
     def scenes(self, split: Literal["train", "val", "test"], data_root: Path, quiet: bool = False) -> list[SceneViews]:
-        """The scenes of a split, with pairs for training; of a folder, val and test are `test_scenes`."""
+        """The scenes of a split, with pairs for training; of a folder, val and test are `test_scenes`.
+
+        Of an upright recipe the views that are not for training are levelled, as its network is to see them.
+        """
         from contrast3d.recipes import scene_sources as sources
 
         count = self.rooms if split == "train" else max(self.validation_scenes, 1)
@@ -189,7 +196,9 @@ class SceneRecipe:
             self.dataset, data_root, rooms=count, frames=self.frames, split=split, quiet=quiet)
         if self.dataset != sources.ROOMS:
             found = sources.split_scenes(found, self.test_scenes)[split != "train"]
-        return sources.paired(found, self.min_overlap, quiet) if split == "train" and not self.holistic else found
+        if split != "train":
+            return sources.as_trained(found, self.upright)
+        return found if self.holistic else sources.paired(found, self.min_overlap, quiet)
 
     def task(self, machine: Machine, ranks: Ranks) -> Task:
         """What this process trains, and what the first one looks at meanwhile."""

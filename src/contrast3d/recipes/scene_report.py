@@ -18,7 +18,7 @@ from contrast3d.recipes import scene_sources as sources
 from contrast3d.recipes.runs import Run
 from contrast3d.recipes.scene_contrast import SceneRecipe
 from contrast3d.report.page import Section, write_report, write_sections
-from contrast3d.report.scenes import FeatureScan, ScenePair, SegmentedRoom, scene_sections
+from contrast3d.report.scenes import CAMERA, ROOM, FeatureScan, ScenePair, SegmentedRoom, scene_sections
 from contrast3d.report.tables import ResultTable
 
 PAIRS, SCANS = 3, 4
@@ -30,8 +30,9 @@ def report_scenes(run: Run, data_root: Path, path: Path | None = None, device: s
     recipe, target = run.recipe, pick_device(device)
     shown = _shown(recipe, data_root)
     results = run.folder.results()
-    pairs = scene_pairs(shown, recipe.voxel_size) if recipe.method == "point-contrast" else []
-    scans = feature_scans(run.encoder().to(target), shown, recipe.voxel_size)
+    frame = ROOM if recipe.upright else CAMERA
+    pairs = scene_pairs(shown, recipe.voxel_size, frame) if recipe.method == "point-contrast" else []
+    scans = feature_scans(run.encoder().to(target), shown, recipe.voxel_size, frame)
     rooms, classes = segmented_rooms(results)
     return write_report(
         path or run.path / "report.html", title=f"{run.title}: {recipe.method} on {recipe.dataset}",
@@ -42,7 +43,7 @@ def report_scenes(run: Run, data_root: Path, path: Path | None = None, device: s
 
 def pairs_page(recipe: SceneRecipe, path: Path, data_root: Path) -> Path:
     """A page of nothing but pairs of views that the recipe trains on; needs no training."""
-    pairs = scene_pairs(_shown(recipe, data_root), recipe.voxel_size)
+    pairs = scene_pairs(_shown(recipe, data_root), recipe.voxel_size, ROOM if recipe.upright else CAMERA)
     sections: list[Section] = scene_sections(pairs)
     return write_sections(path, sections, title=f"Pairs of views of {recipe.dataset}")
 
@@ -55,11 +56,13 @@ def _shown(recipe: SceneRecipe, data_root: Path) -> list[SceneViews]:
         everything = sources.scenes_of(recipe.dataset, data_root, rooms=0, frames=0)
         train, test = sources.split_scenes(everything, recipe.test_scenes)
         found = (test or train)[:2]
-    return sources.paired(found, recipe.min_overlap, quiet=True)
+    return sources.as_trained(sources.paired(found, recipe.min_overlap, quiet=True), recipe.upright)
 
 
-def scene_pairs(scenes: Sequence[SceneViews], voxel_size: float, count: int = PAIRS) -> list[ScenePair]:
-    """Pairs of views spread over the scenes, with their matches, as pictures take them."""
+def scene_pairs(
+    scenes: Sequence[SceneViews], voxel_size: float, frame: str = CAMERA, count: int = PAIRS
+) -> list[ScenePair]:
+    """Pairs of views spread over the scenes, with their matches, as pictures take them. frame: as in `ScenePair`."""
     listed = [(scene, i, j) for scene in scenes for i, j in scene.pairs[_spread(len(scene.pairs), count)].tolist()]
     found = []
     for scene, i, j in [listed[k] for k in _spread(len(listed), count)]:
@@ -68,18 +71,21 @@ def scene_pairs(scenes: Sequence[SceneViews], voxel_size: float, count: int = PA
         matches = correspondences(
             torch.from_numpy(first), torch.from_numpy(second), torch.from_numpy(motion), 1.5 * voxel_size)
         name = f"{scene.name}: views {i} and {j}, {len(matches):,} matches"
-        found.append(ScenePair(first, second, matches.numpy(), motion, name))
+        found.append(ScenePair(first, second, matches.numpy(), motion, name, frame))
     return found
 
 
-def feature_scans(encoder, scenes: Sequence[SceneViews], voxel_size: float, count: int = SCANS) -> list[FeatureScan]:
+def feature_scans(
+    encoder, scenes: Sequence[SceneViews], voxel_size: float, frame: str = CAMERA, count: int = SCANS
+) -> list[FeatureScan]:
     """Views spread over the scenes, with the features of their points."""
     describe = describing(encoder)
     listed = [(scene, v) for scene in scenes for v in _spread(len(scene), count)]
     found = []
     for scene, v in [listed[k] for k in _spread(len(listed), count)]:
         points = thinned(scene.points(v), voxel_size)
-        found.append(FeatureScan(points, describe(points).cpu().numpy(), name=f"{scene.name}: view {v}"))
+        features = describe(points).cpu().numpy()
+        found.append(FeatureScan(points, features, name=f"{scene.name}: view {v}", frame=frame))
     return found
 
 

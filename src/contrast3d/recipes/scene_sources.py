@@ -9,7 +9,7 @@ from pathlib import Path
 from contrast3d.data.pairs import with_pairs
 from contrast3d.data.room_camera import room_views
 from contrast3d.data.rooms import make_room
-from contrast3d.data.scene_views import SceneViews
+from contrast3d.data.scene_views import SceneViews, leveled
 from contrast3d.data.three_d_match import ThreeDMatch
 from contrast3d.errors import ConfigError, DataError
 from contrast3d.tally import Tally
@@ -55,6 +55,11 @@ def split_scenes(
     if not train:
         raise DataError("test_scenes", "all scenes are held out", "at least one to train on")
     return train, test
+
+
+def as_trained(scenes: Sequence[SceneViews], upright: bool) -> list[SceneViews]:
+    """The views as a network sees them that was trained on upright ones, or as the camera held them."""
+    return [leveled(scene) if upright else scene for scene in scenes]
 
 
 def hash_of(scenes: Sequence[SceneViews]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 from contrast3d.data.pair_loader import PairLoader
@@ -25,7 +26,7 @@ def contrast(recipe: SceneRecipe, machine: Machine, ranks: Ranks) -> Task:
     loader = PairLoader(
         scenes, recipe.voxel_size, recipe.batch_size, recipe.steps, recipe.seed, ranks.rank, ranks.world, ranks.device,
         SCALES if recipe.scale_views else None, recipe.feature_noise, holistic=recipe.holistic,
-        max_angle=recipe.max_angle,
+        max_angle=recipe.max_angle, upright=recipe.upright,
     )
     probe = None
     watched = recipe.validation_scenes and (recipe.dataset == "Rooms" or recipe.test_scenes)
@@ -33,6 +34,9 @@ def contrast(recipe: SceneRecipe, machine: Machine, ranks: Ranks) -> Task:
         probe = MatchingProbe.of(
             recipe.scenes("val", machine.data_root, machine.quiet)[: recipe.validation_scenes], recipe.voxel_size,
             recipe.probe_every, recipe.epochs)
+        if probe is None:
+            warnings.warn("no two views kept from training overlap, neighbours aside: there is no curve of matches",
+                          stacklevel=2)
     title = f"{len(scenes)} scenes of {recipe.dataset}, {len(loader.pairs):,} pairs"
     return Task(recipe.make_method(), loader, title, hash_of(scenes), probe)
 
