@@ -78,7 +78,8 @@ class PointContrast(Rebuildable):
         if not len(a):
             return {}
         return {
-            "feature_std": first.std(0, correction=0).mean(), "positive_distance": (a - b).norm(dim=1).mean(),
+            "feature_std": first.std(0, correction=0).mean() * first.shape[1] ** 0.5,  # times sqrt(D): 1 is healthy
+            "positive_distance": (a - b).norm(dim=1).mean(),
             "negative_distance": (a - b.roll(1, 0)).norm(dim=1).mean(), **pair_numbers(a, b),
         }
 
