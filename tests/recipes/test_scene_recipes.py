@@ -30,6 +30,7 @@ from contrast3d.recipes.machine import Machine
 from contrast3d.recipes.pretrain import next_commands, pretrain
 from contrast3d.recipes.runs import Run, load_run, record
 from contrast3d.recipes.scene_contrast import SceneRecipe
+from contrast3d.recipes.scene_sources import paired
 
 NAME = "point-contrast-rooms"
 SCENES = [name for name in table.RECIPES if isinstance(table.find(name), SceneRecipe)]
@@ -322,6 +323,29 @@ def test_pairs_are_looked_for_where_none_are_stored(folder):
     (office,) = recipe.scenes("train", Path("nowhere"), True)
     assert {(0, 1), (1, 2), (2, 3)} <= set(map(tuple, office.pairs.tolist()))
     assert (office.overlaps >= 0.5).all()
+
+
+def test_stored_pairs_that_overlap_less_are_left_out(folder):
+    """Of a file without overlaps all pairs stay."""
+    kept = [
+        [len(s.pairs) for s in quick(dataset=str(folder), test_scenes=("office",), min_overlap=least).scenes(
+            "train", Path("nowhere"), True)] for least in (0.7, 0.75)]
+    assert kept == [[3, 3], [0, 0]]
+    views = [np.zeros((1, 3))] * 3
+    (bare,) = paired([SceneViews.of(views, np.tile(np.eye(4), (3, 1, 1)), pairs=np.array([[0, 1]]),
+                                    overlaps=np.zeros(1, np.float32))], 0.3, True)
+    assert bare.pairs.tolist() == [[0, 1]]
+
+
+def test_scannet_is_no_other_folder_below_the_data_root(folder, tmp_path, fails):
+    """3DMatch has a folder of its own there, which must not pass for ScanNet."""
+    shutil.copytree(folder, tmp_path / "3dmatch")
+    pretrain_on = ["--data-root", tmp_path, "--out", tmp_path / "run", "--quiet"]
+    told = fails(1, "pretrain", "point-contrast-scannet", *pretrain_on)
+    assert f"{tmp_path}: no scenes; expected scenes, one .npz each" in told
+    assert "data prepare pairs SCANS -o FOLDER" in told
+    recipe = quick("point-contrast-scannet")
+    assert [s.name for s in recipe.scenes("train", tmp_path / "3dmatch", True)] == ["kitchen-a", "kitchen-b", "office"]
 
 
 def test_a_run_on_all_scenes_has_none_left_to_register(folder, tmp_path, fails):

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from contrast3d.data.file_sets import judge_broken, read_each
 from contrast3d.data.pairs import with_pairs
 from contrast3d.data.room_camera import room_views
 from contrast3d.data.rooms import make_room
-from contrast3d.data.scene_views import SceneViews, leveled
+from contrast3d.data.scene_views import SceneViews, leveled, load_views
 from contrast3d.data.three_d_match import ThreeDMatch
-from contrast3d.errors import ConfigError, DataError
+from contrast3d.errors import ConfigError, DataError, MissingDataError
 from contrast3d.tally import Tally
 
 ROOMS = "Rooms"
 HASHED = 4096  # points of each scene that its hash is of
-PARENTS = {"3DMatch", "ScanNet"}  # names for what lies below the data root; any other name is a path of its own
+EXPECTED = "scenes, one .npz each; as --dataset also Rooms, 3DMatch or ScanNet"
 
 
 def scenes_of(
@@ -25,17 +27,37 @@ def scenes_of(
     """The views of all scenes, without pairs where none were looked for. rooms, frames: how many of generated ones."""
     if dataset == ROOMS:
         return _filmed(split, rooms, frames, quiet)
-    return ThreeDMatch(data_root if dataset in PARENTS else Path(dataset))
+    if dataset == "3DMatch":
+        return ThreeDMatch(data_root)
+    return _prepared(data_root if dataset == "ScanNet" else Path(dataset))
+
+
+def _prepared(folder: Path) -> list[SceneViews]:
+    """The scenes that `data prepare pairs` wrote to a folder, by name; or one of its files."""
+    files = sorted(p for p in folder.glob("*.npz") if not p.name.startswith("."))
+    files = [folder] if folder.is_file() else files
+    if not files:
+        raise MissingDataError(str(folder), "no scenes" if folder.exists() else "no such folder", EXPECTED,
+                               "contrast3d data prepare pairs SCANS -o FOLDER")
+    found, _, broken = read_each(load_views, files)
+    judge_broken(str(folder), broken, len(files))
+    return found
 
 
 def paired(scenes: Sequence[SceneViews], min_overlap: float, quiet: bool = False) -> list[SceneViews]:
-    """The scenes with their pairs of overlapping views, looked for where none are stored."""
+    """The scenes with their pairs of views that overlap so much, looked for where none are stored."""
     found = []
     with Tally(len(scenes), "scenes searched for pairs", quiet) as tally:
         for i, scene in enumerate(scenes):
-            found.append(scene if len(scene.pairs) else with_pairs(scene, min_overlap=min_overlap))
+            found.append(_kept(scene, min_overlap) if len(scene.pairs) else with_pairs(scene, min_overlap=min_overlap))
             tally.update(i + 1)
     return found
+
+
+def _kept(scene: SceneViews, min_overlap: float) -> SceneViews:
+    """Without the stored pairs that overlap less; those whose overlap is not stored, 0, stay."""
+    enough = (scene.overlaps >= min_overlap) | (scene.overlaps == 0)
+    return dataclasses.replace(scene, pairs=scene.pairs[enough], overlaps=scene.overlaps[enough])
 
 
 def named(scenes: Sequence[SceneViews], names: Sequence[str]) -> list[SceneViews]:
