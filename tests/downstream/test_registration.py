@@ -115,6 +115,8 @@ def test_pairs_by_overlap():
     assert fragments.overlapping(scene, 0.6, consecutive=True).tolist() == [[0, 1], [2, 3]]
     listed = replace(scene, pairs=np.array([[0, 1], [0, 3], [1, 3]]), overlaps=np.array([0.9, 0.5, 0.1], np.float32))
     assert fragments.overlapping(listed).tolist() == [[0, 3]], "what the scene lists is not searched for again"
+    unmeasured = replace(listed, overlaps=np.zeros_like(listed.overlaps))
+    assert fragments.overlapping(unmeasured).tolist() == [[0, 2]], "a list without overlaps tells nothing"
 
 
 def test_a_pair_without_overlap_is_never_right():

@@ -82,14 +82,16 @@ def true_matches(first: np.ndarray, second: np.ndarray, truth: np.ndarray) -> np
 
 
 def overlapping(scene: SceneViews, least: float = 0.3, consecutive: bool = False) -> np.ndarray:
-    """(P, 2) pairs i < j of views that overlap by at least `least`, those that the scene lists, or else `find_pairs`.
+    """(P, 2) pairs i < j of views that overlap by at least `least`: those that the scene lists with their overlaps, or
+    else `find_pairs`.
 
     consecutive: also j = i + 1. 3DMatch counts the recall of registration without them (a sensor's own tracking
     settles them), the feature-match recall of PPFNet and FCGF is over all pairs of its list.
     """
     if not 0 <= least <= 1:
         raise ConfigError(f"an overlap of {least}; expected a share between 0 and 1")
-    pairs, overlaps = (scene.pairs, scene.overlaps) if len(scene.pairs) else find_pairs(scene, least)
+    listed = len(scene.pairs) and scene.overlaps.all()  # 0 is what a file without overlaps reads as
+    pairs, overlaps = (scene.pairs, scene.overlaps) if listed else find_pairs(scene, least)
     far = pairs[:, 1] - pairs[:, 0] > (0 if consecutive else 1)
     return pairs[far & (overlaps >= least)]
 
