@@ -16,6 +16,7 @@ from contrast3d.recipes.evaluate import evaluate
 from contrast3d.recipes.machine import Machine
 from contrast3d.recipes.pretrain import pretrain
 from contrast3d.recipes.runs import Run
+from contrast3d.recipes.scene_contrast import SceneRecipe
 
 NAME = "simclr-ldraw40"
 
@@ -72,17 +73,22 @@ def test_views_page_makes_its_folder(run, tmp_path):
     assert reporting.views_page(run.recipe, tmp_path / "new" / "views.html", run.path).is_file()
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"epochs": 3, "lr": 3e-5, "temperature": 1.0},
-        {"dynamic": False, "shared_draws": True, "head_norm": False},
-        {"layers": (8, 16), "strides": (4, 1), "k": 2, "categories": ("Chair", "Mug")},
-        {"dataset": "my shapes.npz", "extra_datasets": ()},
-    ],
-)
-@pytest.mark.parametrize("name", table.RECIPES)
+OF_ALL = [{}, {"epochs": 3, "lr": 3e-5, "temperature": 1.0}]
+OF_SHAPES = [
+    {"dynamic": False, "shared_draws": True, "head_norm": False},
+    {"layers": (8, 16), "strides": (4, 1), "k": 2, "categories": ("Chair", "Mug")},
+    {"dataset": "my shapes.npz", "extra_datasets": ()},
+]
+OF_SCENES = [
+    {"squared_positive": False, "upright": True, "width": 0.25}, {"dataset": "my scenes", "test_scenes": ("a b", "c")},
+]
+
+
+@pytest.mark.parametrize(("name", "changes"), [
+    (name, changes) for name in table.RECIPES
+    for changes in OF_ALL + (OF_SCENES if isinstance(table.find(name), SceneRecipe) else OF_SHAPES)
+    if not (name == "supervised-rooms" and "dataset" in changes)  # no labels there
+])
 def test_the_command_of_a_run_repeats_it(name, changes, monkeypatch):
     run = Run(RunDir("anywhere"), name, dataclasses.replace(table.find(name), **changes))
     parsed = []
