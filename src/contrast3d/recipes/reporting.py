@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -163,9 +164,7 @@ def _result_table(title: str, columns: list[dict], step: int | None) -> ResultTa
     if columns[0]["metric"] == "accuracy":
         note += f", mean ± standard deviation over {len(columns[0]['values'])} draws"
         note += " of the labels; columns: labels per class." if "labels_per_class" in columns[0] else "."
-    note += "".join(f" Stale: '{column_of(c)}' is of step {c['step']}." for c in columns if is_stale(c, step))
-    if any(is_stale(c, step) for c in columns):
-        note += f" The run has gone on to step {step}; evaluate it again."
+    note += stale_note(columns, [column_of(c) for c in columns], step)
     return ResultTable(
         title, ("", *map(column_of, columns)), rows, note=note, ours=(ours,)
     )
@@ -192,6 +191,13 @@ def _cell(cell: dict | None) -> tuple[float, float | None] | None:
 def is_stale(result: dict, step: int | None) -> bool:
     """Whether a result is known to be of other weights than those of `step`; older results do not tell."""
     return None not in (step, result.get("step")) and result["step"] != step
+
+
+def stale_note(columns: Sequence[dict], headings: Sequence[str], step: int | None) -> str:
+    """Which columns of a table are of other weights than those of `step`; nothing where none is."""
+    stale = [(heading, c["step"]) for heading, c in zip(headings, columns) if is_stale(c, step)]
+    told = "".join(f" Stale: '{heading}' is of step {at}." for heading, at in stale)
+    return f"{told} The run has gone on to step {step}; evaluate it again." if stale else ""
 
 
 def predictions(results: dict[str, dict], count: int, step: int | None = None) -> tuple[np.ndarray | None, str]:

@@ -36,7 +36,7 @@ def report_scenes(run: Run, data_root: Path, path: Path | None = None, device: s
     rooms, classes = segmented_rooms(results)
     return write_report(
         path or run.path / "report.html", title=f"{run.title}: {recipe.method} on {recipe.dataset}",
-        summary=summary(run), metrics=run.folder.metrics(), tables=tables(results),
+        summary=summary(run), metrics=run.folder.metrics(), tables=tables(results, run.trained()["step"]),
         extra=scene_sections(pairs, scans, rooms, classes),
     )
 
@@ -103,8 +103,11 @@ def segmented_rooms(results: dict[str, dict]) -> tuple[list[SegmentedRoom], tupl
     return rooms, tuple(kept["classes"])
 
 
-def tables(results: dict[str, dict]) -> list[ResultTable]:
-    """One table of registration and one of segmentation for each data set that the run was evaluated on."""
+def tables(results: dict[str, dict], step: int | None = None) -> list[ResultTable]:
+    """One table of registration for each data set that the run was evaluated on, and one of each segmentation protocol.
+
+    step: of the run's weights; a note marks what was measured on others.
+    """
     found = []
     for dataset in dict.fromkeys(r["dataset"] for r in results.values() if r.get("protocol") == "registration"):
         mine = {r["metric"]: r for r in results.values()
@@ -113,21 +116,27 @@ def tables(results: dict[str, dict]) -> list[ResultTable]:
         note = (f"{mine[metrics[0]]['pairs']} pairs of views, in %. FMR: the share of pairs with more than 5 % (20 %) "
                 "of right matches; registration recall: with a pose found by RANSAC within 20 cm.")
         columns, headings = [mine[m] for m in metrics], [METRICS[m] for m in metrics]
-        found.append(_table(f"{dataset}: registration", columns, headings, note))
+        found.append(_table(f"{dataset}: registration", columns, headings, note, step))
     segmented = [r for r in results.values() if r.get("metric") == SEGMENTATION_METRICS[0] and "condition" in r]
-    for dataset in dict.fromkeys(r["dataset"] for r in segmented):
-        mine = sorted((r for r in segmented if r["dataset"] == dataset), key=lambda r: _leading(r["condition"]))
+    # another number of steps is another protocol, whose columns are no like to compare with
+    kinds = dict.fromkeys((r["dataset"], r["protocol"], r.get("data_hash")) for r in segmented)
+    for kind in kinds:
+        mine = [r for r in segmented if (r["dataset"], r["protocol"], r.get("data_hash")) == kind]
+        mine.sort(key=lambda r: _leading(r["condition"]))
         note = (f"Mean IoU over classes in %, of voxels, after the last step; mean ± standard deviation over "
                 f"{len(mine[0]['values'])} draws of the training scenes.")
-        found.append(_table(f"{dataset}: semantic segmentation", mine, [r["condition"] for r in mine], note))
+        found.append(_table(f"{kind[0]}: {kind[1]}", mine, [r["condition"] for r in mine], note, step))
     return found
 
 
-def _table(title: str, columns: list[dict], headings: list[str], note: str) -> ResultTable:
+def _table(title: str, columns: list[dict], headings: list[str], note: str, step: int | None) -> ResultTable:
+    from contrast3d.recipes.reporting import stale_note
+
     cell = lambda c: None if c is None else (c["mean"], c["std"])  # noqa: E731
     names = list(dict.fromkeys(name for c in columns for name in c["baselines"]))
     rows = [(name, [cell(c["baselines"].get(name)) for c in columns]) for name in names]
     ours = columns[0]["recipe"]
+    note += stale_note(columns, headings, step)
     return ResultTable(title, ("", *headings), [*rows, (ours, [cell(c) for c in columns])], note=note, ours=(ours,))
 
 
