@@ -96,7 +96,7 @@ def call(function, args, named=None):
     if known is not None:
         try:
             return known(*args)
-        except (TypeError, ValueError, LookupError, RuntimeError, OverflowError) as error:
+        except (TypeError, AttributeError, ValueError, LookupError, RuntimeError, OverflowError) as error:
             line = str(error).partition("\n")[0]
             raise Malformed(f"{function.dotted} of what it does not take ({line})") from None
     return Stub(function.dotted, args, items=dict(named or {}))
