@@ -8,5 +8,5 @@ from contrast3d.recipes.scene_contrast import SceneRecipe
 
 RECIPE = SceneRecipe(
     dataset="3DMatch", test_scenes=("home_md",), voxel_size=0.05, depth=14, width=0.5, temperature=0.1, max_angle=45.0,
-    num_pairs=2048, epochs=150, steps=100, batch_size=2, optimizer="adamw", lr=3e-3, weight_decay=0.01,
+    num_pairs=2048, epochs=50, steps=100, batch_size=2, optimizer="adamw", lr=3e-3, weight_decay=0.01,
 )
