@@ -45,7 +45,7 @@ def test_names_tell_where_a_scene_was(tmp_path):
     (tmp_path / "notes.txt").write_text("not a scan")
     np.savez(tmp_path / "other.npz", points=np.zeros((3, 3)))
     assert [source.name for source in find_scans(tmp_path)] == [
-        "chess-seq-01", "office", "scans-scene0000_00-scene0000_00",
+        "chess-seq-01", "office", "scans-scene0000_00",
     ]
     assert [source.name for source in find_scans(tmp_path, ignored=tmp_path / "scans")] == ["chess-seq-01", "office"]
     with pytest.raises(DataError, match="3 scenes"):

@@ -69,6 +69,8 @@ def find_scans(source: Path | str, ignored: Path | None = None) -> list[Source]:
     for path, layout in _walk(source, DEPTH, ignored and ignored.resolve()):
         inside = path.relative_to(source).parts
         parts = (*inside[:-1], path.stem if path.is_file() else path.name) if inside else (_own_name(path),)
+        if parts[-1:] == parts[-2:-1]:
+            parts = parts[:-1]  # ScanNet's scene0000_00/scene0000_00.sens
         name = "-".join(parts)
         names[name] += 1
         found.append(Source(name if names[name] == 1 else f"{name}-{names[name]}", path, layout))
