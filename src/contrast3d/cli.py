@@ -189,7 +189,8 @@ def _evaluate(arguments: list[str]) -> int:
         protocol, run, data_root=options.data_root, labels_per_class=labels,
         draws=options.draws, seed=options.seed, supervised_seconds=options.supervised_seconds,
         ways=options.ways, shots=options.shots, trials=options.trials, epochs=options.epochs, dataset=options.dataset,
-        up=options.up, scenes=options.scenes, steps=options.steps, device=options.device, on_progress=_tell,
+        up=options.up, scenes=options.scenes, steps=options.steps, published=options.published,
+        device=options.device, on_progress=_tell,
     )
     _print(table.render())
     print(f"results: {run.path / 'results'}")

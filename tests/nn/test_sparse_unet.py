@@ -321,3 +321,17 @@ def test_transposed_convolutions_have_no_dilation():
     with pytest.raises(ConfigError, match="dilation = 2"):
         SparseConv(3, 3, 2, 2, dilation=2, transposed=True)
     assert "kernel 2, stride 2, transposed" in repr(SparseConv(3, 3, 2, 2, transposed=True))
+
+
+def test_rescaled_weights_compute_the_same_and_are_as_long_as_fresh_ones():
+    trained, fresh = small().double(), small().double()
+    with torch.no_grad():
+        for i, parameter in enumerate(p for p in trained.parameters() if p.ndim == 3):
+            parameter.mul_(1 + i % 5)
+    clouds = scattered()
+    settled(trained, clouds)
+    before = trained(clouds).points
+    trained.rescale_like(fresh)
+    torch.testing.assert_close(trained(clouds).points, before, atol=1e-4, rtol=1e-3)  # eps of batch norm is not scaled
+    lengths = [[p.detach().norm() for p in net.parameters() if p.ndim == 3] for net in (trained, fresh)]
+    torch.testing.assert_close(*lengths)

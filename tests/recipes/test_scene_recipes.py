@@ -20,6 +20,7 @@ from contrast3d.data.pair_loader import PairLoader
 from contrast3d.data.rooms import Rooms
 from contrast3d.data.scene_views import SceneViews, save_views
 from contrast3d.downstream.segmenter import Segmenter
+from contrast3d.downstream.semantic_segmentation import PUBLISHED
 from contrast3d.engine.distributed import Ranks
 from contrast3d.engine.loop import Outcome
 from contrast3d.engine.run_dir import RunDir
@@ -151,6 +152,19 @@ def test_segmentation(run, capsys, monkeypatch):
     assert any("scratch" in name for name in found["baselines"])
 
 
+def test_segmentation_as_published(run, monkeypatch):
+    few = [Rooms(split, count, density=60.0) for split, count in (("train", 2), ("test", 1))]
+    monkeypatch.setattr("contrast3d.recipes.evaluate_scenes._labelled", lambda dataset, root: few)
+    small = dataclasses.replace(PUBLISHED["s3dis"], steps=2, looks=1, batch_size=2)
+    monkeypatch.setitem(PUBLISHED, "s3dis", small)
+    command = ["evaluate", "segmentation", str(run), "--dataset", "S3DIS", "--labels", "all", "--draws", "1"]
+    assert cli.main([*command, "--published"]) == 0
+    result = json.loads((run / "results" / "segmentation-s3dis-100percent-mean_iou_best.json").read_text())
+    assert "best epoch chosen on test" in result["protocol"]
+    assert "as published for s3dis" in result["protocol"]
+    assert result["chosen"][0]["on"] == "test"
+
+
 def test_what_runs_on_shapes_alone_is_refused(fails, run, tmp_path):
     for verb in (["evaluate", "linear", run], ["evaluate", "knn", run], ["evaluate", "finetune", run],
                  ["embed", run, "LDraw40", "-o", tmp_path / "index"], ["export", run, "-o", tmp_path / "files"]):
@@ -182,6 +196,8 @@ def test_what_runs_on_scenes_alone_is_refused(fails, tmp_path):
     ("segmentation --epochs 3", "segmentation knows no --epochs"),
     ("segmentation --supervised-seconds 3", "segmentation knows no --supervised-seconds"),
     ("segmentation --labels 5", "segmentation takes shares of the training scenes"),
+    ("segmentation --published", "--published belongs to --dataset S3DIS or ScanNet"),
+    ("registration --published", "registration knows no --published"),
     ("segmentation --dataset ModelNet40", "no labelled scenes 'ModelNet40'; there are Rooms, S3DIS, ScanNet"),
 ])
 def test_mistaken_evaluations_of_scenes(fails, trained, words, told):

@@ -110,7 +110,7 @@ def segmentation(
     from scratch, for as many steps on the same batches.
 
     make_encoder: seed -> a dense encoder with fresh weights. pretrained: tensors by name, all that fit are loaded; None
-        trains from scratch alone.
+        trains from scratch alone. An encoder with `rescale_like(fresh)` is then brought to the scale of fresh weights.
     shares: of the training scenes, at least one scene each; the scenes of a share are among those of a larger one.
     validation: scenes to choose the best weights on; or the share of the drawn scenes that is spared for it, where they
         are at least five; 0 for none.
@@ -239,7 +239,10 @@ def _watched(
 
 def _loaded(make_encoder: MakeEncoder, pretrained: Mapping[str, Tensor], seed: int) -> nn.Module:
     encoder = make_encoder(seed)
+    fresh = copy.deepcopy(encoder)
     load_matching(encoder, pretrained)
+    if hasattr(encoder, "rescale_like"):
+        encoder.rescale_like(fresh)
     return encoder
 
 

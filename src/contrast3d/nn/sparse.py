@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,29 @@ def normalized(voxels: Voxels, norm: nn.Module, residual: Tensor | None = None, 
     x = norm(voxels.features)
     x = x if residual is None else x + residual
     return voxels.replace(features=torch.relu(x) if rectify else x)
+
+
+@torch.no_grad()
+def rescale_like(network: nn.Module, other: nn.Module) -> None:
+    """Give each convolution that a batch norm follows the length of its twin in `other`; what is computed stays the same.
+
+    Batch norm takes out the length of the weights before it, but a step of an optimiser turns long weights less: trained
+    ones, several times as long as fresh ones, would hardly move at the learning rate that suits those.
+    """
+    for (conv, norm), (twin, _) in zip(normed_convs(network), normed_convs(other), strict=True):
+        factor = twin.weight.norm() / conv.weight.norm().clamp_min(1e-12)
+        conv.weight.mul_(factor)
+        norm.running_mean.mul_(factor)
+        norm.running_var.mul_(factor.square())
+
+
+def normed_convs(network: nn.Module) -> Iterator[tuple[SparseConv, nn.Module]]:
+    """The convolutions without a bias, each with the batch norm behind it: siblings conv and norm, conv1 and norm1 ..."""
+    for module in network.modules():
+        for name, child in module.named_children():
+            after = {"stem": "stem_norm"}.get(name, name.replace("conv", "norm"))
+            if isinstance(child, SparseConv) and child.bias is None and hasattr(module, after):
+                yield child, getattr(module, after)
 
 
 class Shortcut(nn.Module):

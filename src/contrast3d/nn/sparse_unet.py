@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from contrast3d.errors import ConfigError, DataError
 from contrast3d.nn.batch_norm import BatchNorm
 from contrast3d.nn.rebuild import Rebuildable
-from contrast3d.nn.sparse import BasicBlock, Bottleneck, SparseConv, normalized
+from contrast3d.nn.sparse import BasicBlock, Bottleneck, SparseConv, normalized, rescale_like
 from contrast3d.ops.sparse_pool import global_pool
 from contrast3d.ops.voxels import voxelize
 from contrast3d.types import Clouds, Features, Voxels
@@ -105,6 +105,10 @@ class SparseUNet(Rebuildable):
             x = up(x, levels.pop())
         dense = x.features if self.final is None else self.final(x.features)
         return Features(pooled, dense if isinstance(clouds, Voxels) else self._at_points(dense, voxels))
+
+    def rescale_like(self, fresh: SparseUNet) -> None:
+        """Before fine-tuning: weights as long as those of a fresh network, so that one learning rate suits both."""
+        rescale_like(self, fresh)
 
     def voxels(self, clouds: Clouds) -> Voxels:
         """The voxels of `clouds` with the input features of the network."""

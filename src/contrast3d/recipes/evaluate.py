@@ -44,7 +44,7 @@ KNOWS = {  # the flags that each protocol takes, of those that not all take
     "linear": PROBED, "svm": PROBED, "knn": PROBED, "few-shot": ("ways", "shots", "trials"), "robustness": ("draws",),
     "finetune": ("labels", "draws", "epochs"), "finetune-best-on-test": ("labels", "draws", "epochs"),
     "retrieval": ("draws",), "linear-report": ("labels", "draws"), "registration": ("draws", "scenes"),
-    "segmentation": ("labels", "draws", "steps"),
+    "segmentation": ("labels", "draws", "steps", "published"),
 }
 OF_SCENES = ("registration", "segmentation")
 
@@ -54,6 +54,7 @@ def evaluate(
     draws: int = DRAWS, seed: int = 0, supervised_seconds: float = 0.0, supervised_draws: int = 3,
     ways: Sequence[int] = WAYS, shots: Sequence[int] = SHOTS, trials: int = TRIALS, epochs: int = 0,
     dataset: str | None = None, up: Literal["z", "y", "x"] = "z", scenes: Sequence[str] = (), steps: int = 0,
+    published: bool = False,
     device: str = "auto", on_progress: Callable[[str], None] | None = None,
 ) -> Table | Retrieval | Registration | SegmentationTable:
     """Run one of table.PROTOCOLS on the run's encoder and save one result per table cell.
@@ -67,7 +68,7 @@ def evaluate(
     dataset: other than the recipe's own: a name of the catalogue, or your own folder, whose sub-folders are the
         classes, or file. up: the axis that points up in yours.
     epochs: of finetune alone (see downstream/finetune.py); 0 takes its own. What is finished at Ctrl-C is saved.
-    scenes: of registration, steps: of segmentation; see recipes/evaluate_scenes.py.
+    scenes: of registration, steps, published: of segmentation; see recipes/evaluate_scenes.py.
     """
     check_protocol(protocol)
     _check_kind(protocol, run)
@@ -76,6 +77,7 @@ def evaluate(
         "labels": (labels_per_class, None), "draws": (draws, DRAWS), "ways": (tuple(ways), WAYS),
         "shots": (tuple(shots), SHOTS), "trials": (trials, TRIALS), "epochs": (epochs, 0),
         "supervised-seconds": (supervised_seconds, 0.0), "scenes": (tuple(scenes), ()), "steps": (steps, 0),
+        "published": (published, False),
     })
     if protocol in OF_SCENES:
         if up != "z":
@@ -84,7 +86,7 @@ def evaluate(
                 "on_progress": on_progress}
         if protocol == "registration":
             return evaluate_registration(run, scenes=scenes, **same)
-        return evaluate_segmentation(run, labels=labels_per_class, steps=steps, **same)
+        return evaluate_segmentation(run, labels=labels_per_class, steps=steps, published=published, **same)
     if protocol == "linear-report" and tuple(labels_per_class or (None,)) != (None,):
         raise ConfigError("linear-report knows no few labels, as the report did not: leave --labels out, or use linear")
     labels = tuple(dict.fromkeys(labels_per_class or TUNED_LABELS.get(protocol, LABELS_PER_CLASS)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from contrast3d.downstream.registration import Registration, registration
 from contrast3d.downstream.results import provenance
 from contrast3d.downstream.segmentation_table import SegmentationTable
 from contrast3d.downstream.segmenter import Segmenter, predict_scene
-from contrast3d.downstream.semantic_segmentation import segmentation
+from contrast3d.downstream.semantic_segmentation import PUBLISHED, Tuning, segmentation
 from contrast3d.downstream.table import Budget
 from contrast3d.engine.distributed import pick_device
 from contrast3d.errors import ConfigError
@@ -24,7 +25,7 @@ from contrast3d.recipes.runs import Run
 from contrast3d.recipes.scene_contrast import CHANNELS, SceneRecipe
 
 SHARES: tuple[Budget, ...] = ("1%", "10%", None)
-STEPS = 400
+STEPS = 300
 TEST_ROOMS, SHOWN_ROOMS = 40, 2
 LABELLED = {"Rooms": "rooms", "S3DIS": "s3dis", "ScanNet": "scannet"}  # data set: its augmentation
 SAVED = ("mean_iou", "mean_iou_points", "mean_iou_best", "mean_iou_points_best", "mean_accuracy", "overall_accuracy")
@@ -71,28 +72,30 @@ def _registered(recipe: SceneRecipe, data_root: Path, dataset: str | None, names
 
 def evaluate_segmentation(
     run: Run, *, data_root: Path, dataset: str | None = None, labels: Sequence[Budget] | None = None, draws: int = 3,
-    seed: int = 0, steps: int = 0, device: str = "auto", on_progress: Callable[[str], None] | None = None, **tuning,
+    seed: int = 0, steps: int = 0, published: bool = False, device: str = "auto",
+    on_progress: Callable[[str], None] | None = None, **tuning,
 ) -> SegmentationTable:
     """Fine-tune the run's network on shares of the labelled scenes, beside the same network from scratch.
 
     dataset: Rooms (default, by geometry alone), S3DIS or ScanNet (with colours, as published). labels: shares of the
-    training scenes, None for all. steps: of each training; 0 takes STEPS. tuning: further fields of
-    `semantic_segmentation.Tuning`.
+    training scenes, None for all. steps: of each training; 0 takes STEPS. published: train and choose as the released
+    scripts do, for S3DIS and ScanNet (`semantic_segmentation.PUBLISHED`; the best weights are those best on test).
+    tuning: further fields of `semantic_segmentation.Tuning`.
     """
     recipe, target, dataset = run.recipe, pick_device(device), dataset or "Rooms"
     shares = [_share(budget) for budget in (labels or SHARES)]
+    how = replace(_tuning(recipe, dataset, published), **({"steps": steps} if steps else {}), **tuning)
     train, test = _labelled(dataset, data_root)
     trained = run.trained()
 
     def keep_rooms(contestant: str, share: float, s: int, segmenter: Segmenter) -> None:
         if contestant == run.title and (share, s) == (max(shares), seed):
-            run.folder.save_result(f"segmented-{_plain(dataset)}", _segmented(segmenter, test, recipe.voxel_size))
+            run.folder.save_result(f"segmented-{_plain(dataset)}", _segmented(segmenter, test, how.voxel_size))
 
     table = segmentation(
-        partial(_segmenting, recipe), run.encoder().state_dict(), train, test, name=run.title, shares=shares,
-        draws=draws, seed=seed, device=target, on_progress=on_progress, on_trained=keep_rooms,
-        **{"steps": steps or STEPS, "voxel_size": recipe.voxel_size, "transform": LABELLED[dataset],
-           "colors": dataset != sources.ROOMS, **tuning},
+        partial(_segmenting, recipe, how.voxel_size), run.encoder().state_dict(), train, test, name=run.title,
+        shares=shares, draws=draws, seed=seed, best_on_test=published, device=target, on_progress=on_progress,
+        on_trained=keep_rooms, tuning=how,
     )
     for result in table.to_results(run.name, seed=recipe.seed, **provenance(target)):
         if result["metric"] in SAVED:
@@ -100,6 +103,18 @@ def evaluate_segmentation(
             run.folder.save_result(f"segmentation-{_plain(dataset)}-{share}-{result['metric']}", {
                 **result, "overrides": run.overrides(), **trained})
     return table
+
+
+def _tuning(recipe: SceneRecipe, dataset: str, published: bool) -> Tuning:
+    if dataset not in LABELLED:
+        raise ConfigError(f"no labelled scenes {dataset!r}; there are {', '.join(LABELLED)}")
+    augmentation = LABELLED[dataset]
+    if not published:
+        own = {"batch_size": 2, "lr": 2e-3, "colors": False} if dataset == sources.ROOMS else {}
+        return Tuning(STEPS, voxel_size=recipe.voxel_size, transform=augmentation, **own)
+    if augmentation not in PUBLISHED:
+        raise ConfigError(f"--published belongs to --dataset S3DIS or ScanNet, and nothing is published on {dataset}")
+    return PUBLISHED[augmentation]
 
 
 def _segmented(segmenter: Segmenter, scenes: SceneSet, voxel_size: float) -> dict:
@@ -116,15 +131,15 @@ def _segmented(segmenter: Segmenter, scenes: SceneSet, voxel_size: float) -> dic
     return {"classes": list(scenes.classes), "rooms": rooms}
 
 
-def _segmenting(recipe: SceneRecipe, seed: int):
-    """The network of the recipe without its last layer, for a head on classes."""
+def _segmenting(recipe: SceneRecipe, voxel_size: float, seed: int):
+    """The network of the recipe without its last layer, for a head on classes, on voxels of this size."""
     import torch
 
     from contrast3d.nn.sparse_unet import SparseUNet
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return SparseUNet(CHANNELS, None, recipe.depth, width=recipe.width, voxel_size=recipe.voxel_size,
+        return SparseUNet(CHANNELS, None, recipe.depth, width=recipe.width, voxel_size=voxel_size,
                           norm_momentum=SEGMENTATION_MOMENTUM)
 
 
@@ -133,9 +148,7 @@ def _labelled(dataset: str, data_root: Path) -> tuple[SceneSet, SceneSet]:
         return Rooms("train"), Rooms("test", TEST_ROOMS)
     if dataset == "S3DIS":
         return S3DIS("train", data_root), S3DIS("test", data_root)
-    if dataset == "ScanNet":
-        return ScanNet("train", data_root), ScanNet("val", data_root)
-    raise ConfigError(f"no labelled scenes {dataset!r}; there are {', '.join(LABELLED)}")
+    return ScanNet("train", data_root), ScanNet("val", data_root)
 
 
 def _share(budget: Budget) -> float:

@@ -32,7 +32,9 @@ class EvaluateOptions:
         epochs: of finetune, passes over the labelled shapes (more where the labels are few); 0 takes 15.
         scenes: of registration, which scenes of the data set, by name or a part of it; default those that the recipe
             kept from training.
-        steps: of segmentation, optimiser steps of each training; 0 takes 400.
+        steps: of segmentation, optimiser steps of each training; 0 takes 300.
+        published: of segmentation on S3DIS and ScanNet, train as the released scripts do (60,000 steps of 48 scenes,
+            SGD, voxels of 5 and 2 cm), the best weights being those best on test: only to compare with such papers.
         device: auto, cpu, cuda, cuda:1 or mps.
         threads: CPU threads; 0 takes all that torch sees.
     """
@@ -50,6 +52,7 @@ class EvaluateOptions:
     epochs: int = 0
     scenes: tuple[str, ...] = ()
     steps: int = 0
+    published: bool = False
     device: str = "auto"
     threads: int = 0
 

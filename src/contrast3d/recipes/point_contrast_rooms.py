@@ -9,7 +9,7 @@
 from contrast3d.recipes.scene_contrast import SceneRecipe
 
 RECIPE = SceneRecipe(
-    dataset="Rooms", voxel_size=0.05, depth=14, width=0.5, temperature=0.1, upright=True, max_angle=5.0, rooms=80,
-    frames=16, num_pairs=2048, epochs=20, steps=60, batch_size=2, optimizer="adamw", lr=3e-3, weight_decay=0.01,
+    dataset="Rooms", voxel_size=0.05, depth=14, width=0.5, temperature=0.1, upright=True, max_angle=5.0, rooms=160,
+    frames=16, num_pairs=2048, epochs=20, steps=200, batch_size=2, optimizer="adamw", lr=3e-3, weight_decay=0.01,
     probe_every=4,
 )
