@@ -56,10 +56,10 @@ def normalized(voxels: Voxels, norm: nn.Module, residual: Tensor | None = None, 
 
 @torch.no_grad()
 def rescale_like(network: nn.Module, other: nn.Module) -> None:
-    """Give each convolution that a batch norm follows the length of its twin in `other`; what is computed stays the same.
+    """Give each convolution before a batch norm the length of its twin in `other`; what is computed stays the same.
 
-    Batch norm takes out the length of the weights before it, but a step of an optimiser turns long weights less: trained
-    ones, several times as long as fresh ones, would hardly move at the learning rate that suits those.
+    Batch norm takes out the length of the weights before it, but a step of an optimiser turns long weights less:
+    trained ones, several times as long as fresh ones, would hardly move at the learning rate that suits those.
     """
     for (conv, norm), (twin, _) in zip(normed_convs(network), normed_convs(other), strict=True):
         factor = twin.weight.norm() / conv.weight.norm().clamp_min(1e-12)
@@ -69,7 +69,7 @@ def rescale_like(network: nn.Module, other: nn.Module) -> None:
 
 
 def normed_convs(network: nn.Module) -> Iterator[tuple[SparseConv, nn.Module]]:
-    """The convolutions without a bias, each with the batch norm behind it: siblings conv and norm, conv1 and norm1 ..."""
+    """The convolutions without a bias, each with the batch norm behind it: siblings conv1 and norm1, and so on."""
     for module in network.modules():
         for name, child in module.named_children():
             after = {"stem": "stem_norm"}.get(name, name.replace("conv", "norm"))
