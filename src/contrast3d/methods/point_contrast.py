@@ -74,6 +74,7 @@ class PointContrast(Rebuildable):
     @torch.no_grad()
     def _numbers(self, first: Tensor, second: Tensor, drawn: Tensor) -> dict[str, Tensor]:
         """Signs of a collapse: features without spread, matches no nearer than strangers."""
+        first, second = first.float(), second.float()
         a, b = first[drawn[:, 0]], second[drawn[:, 1]]
         if not len(a):
             return {}

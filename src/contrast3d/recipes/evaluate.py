@@ -72,7 +72,7 @@ def evaluate(
     """
     check_protocol(protocol)
     _check_kind(protocol, run)
-    _check_ranges(labels_per_class, draws, seed, supervised_seconds, epochs)
+    _check_ranges(labels_per_class, draws, seed, supervised_seconds, epochs, steps)
     _check_known(protocol, {
         "labels": (labels_per_class, None), "draws": (draws, DRAWS), "ways": (tuple(ways), WAYS),
         "shots": (tuple(shots), SHOTS), "trials": (trials, TRIALS), "epochs": (epochs, 0),
@@ -145,16 +145,17 @@ def _same(one: str, other: str) -> bool:
 
 
 def _check_ranges(
-    labels_per_class: Sequence[Budget] | None, draws: int, seed: int, supervised_seconds: float, epochs: int
+    labels_per_class: Sequence[Budget] | None, draws: int, seed: int, supervised_seconds: float, epochs: int,
+    steps: int,
 ) -> None:
     if labels_per_class is not None and (
         not labels_per_class or any(isinstance(n, int) and n < 1 for n in labels_per_class)
     ):
         raise ConfigError(f"labels per class {tuple(labels_per_class)}; expected numbers of at least 1, or all")
-    if draws < 1 or seed < 0 or supervised_seconds < 0 or epochs < 0:
+    if draws < 1 or min(seed, supervised_seconds, epochs, steps) < 0:
         raise ConfigError(
-            f"draws = {draws}, seed = {seed}, supervised_seconds = {supervised_seconds:g}, epochs = {epochs}; "
-            "expected at least 1 draw, and none of the others below 0"
+            f"draws = {draws}, seed = {seed}, supervised_seconds = {supervised_seconds:g}, epochs = {epochs}, steps = "
+            f"{steps}; expected at least 1 draw, and none of the others below 0"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -43,6 +44,9 @@ def evaluate_registration(
     the views are levelled first, for all contestants.
     """
     recipe, target = run.recipe, pick_device(device)
+    if recipe.upright and dataset not in (None, sources.ROOMS, recipe.dataset):
+        warnings.warn(f"{run.title} reads upright views: those of {dataset} are levelled by their poses, whose z axis "
+                      "must point up", stacklevel=2)
     chosen = sources.as_trained(_registered(recipe, data_root, dataset, tuple(scenes)), recipe.upright)
     trained = run.trained()
     encoder = run.encoder().to(target)
@@ -52,7 +56,8 @@ def evaluate_registration(
     )
     for result in found.to_results(run.name, seed=recipe.seed, **provenance(target)):
         run.folder.save_result(f"registration-{_plain(found.dataset)}-{result['metric']}", {
-            **result, "scenes": [s.name for s in chosen], "overrides": run.overrides(), **trained})
+            **result, "scenes": [s.name for s in chosen], "leveled": recipe.upright, "overrides": run.overrides(),
+            **trained})
     return found
 
 

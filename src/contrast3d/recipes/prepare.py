@@ -126,10 +126,10 @@ class _progress:
 
 
 def _stamp(scan: Source) -> dict:
-    """What changes when the files of a scene do: the time of its file, or of the folder its images lie in."""
-    images = scan.path / "depth" if scan.layout in ("ScanNet frames", "TUM RGB-D") else scan.path
-    place = images if images.exists() else scan.path
-    return {"source": str(scan.path.absolute()), "changed": place.stat().st_mtime_ns}
+    """What changes when the files of a scene do: the time of its file, or the latest of its folder and what is there."""
+    places = [scan.path, *(scan.path.iterdir() if scan.path.is_dir() else ())]
+    changed = max(place.stat().st_mtime_ns for place in places if place.exists())
+    return {"source": str(scan.path.absolute()), "changed": changed}
 
 
 def _manifest(path: Path) -> dict[str, dict]:

@@ -33,11 +33,13 @@ def report_scenes(run: Run, data_root: Path, path: Path | None = None, device: s
     frame = ROOM if recipe.upright else CAMERA
     pairs = scene_pairs(shown, recipe.voxel_size, frame) if recipe.method == "point-contrast" else []
     scans = feature_scans(run.encoder().to(target), shown, recipe.voxel_size, frame)
-    rooms, classes = segmented_rooms(results)
+    segmented = [segmented_rooms(r) for name, r in results.items() if name.startswith(SEGMENTED)]
+    rooms, classes = segmented[0] if segmented else ((), ())
     return write_report(
         path or run.path / "report.html", title=f"{run.title}: {recipe.method} on {recipe.dataset}",
         summary=summary(run), metrics=run.folder.metrics(), tables=tables(results, run.trained()["step"]),
-        extra=scene_sections(pairs, scans, rooms, classes),
+        extra=[*scene_sections(pairs, scans, rooms, classes),
+               *(section for more in segmented[1:] for section in scene_sections(rooms=more[0], classes=more[1]))],
     )
 
 
@@ -89,11 +91,8 @@ def feature_scans(
     return found
 
 
-def segmented_rooms(results: dict[str, dict]) -> tuple[list[SegmentedRoom], tuple[str, ...]]:
-    """The rooms that `evaluate segmentation` kept to be shown, and their classes."""
-    kept = next((r for name, r in results.items() if name.startswith(SEGMENTED)), None)
-    if kept is None:
-        return [], ()
+def segmented_rooms(kept: dict) -> tuple[list[SegmentedRoom], tuple[str, ...]]:
+    """The rooms of one data set that `evaluate segmentation` kept to be shown, and their classes."""
     rooms = [
         SegmentedRoom(
             np.array(room["points_mm"], np.float32) / 1000, np.array(room["predicted"]), np.array(room["labels"]),

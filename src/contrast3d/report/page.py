@@ -109,7 +109,7 @@ def _training_sections(
         ("accuracy", "Accuracy while training", "", curves.accuracy_section(metrics, majority)),
         ("matching", "Matching while training", "", curves.matching_section(metrics)),
         ("loss", "Loss and learning rate", "", curves.loss_section(metrics)),
-        ("health", "Health of the features", "Read without labels, on shapes of the training set.",
+        ("health", "Health of the features", "Read without labels, on the training set.",
          curves.health_section(metrics)),
     ]
 
