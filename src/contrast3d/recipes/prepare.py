@@ -126,7 +126,7 @@ class _progress:
 
 
 def _stamp(scan: Source) -> dict:
-    """What changes when the files of a scene do: the time of its file, or the latest of its folder and what is there."""
+    """What changes when files of a scene do: the time of its file, or the latest of its folder and what is there."""
     places = [scan.path, *(scan.path.iterdir() if scan.path.is_dir() else ())]
     changed = max(place.stat().st_mtime_ns for place in places if place.exists())
     return {"source": str(scan.path.absolute()), "changed": changed}
