@@ -285,6 +285,7 @@ def _scaling(run: Callable[[], object], flops: float) -> Case:
     def on(threads: int) -> object:
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
+        harness.set_memory_kept(True)  # both, as in training: page faults do not come in parallel
         try:
             return run()
         finally:

@@ -110,8 +110,9 @@ def products(features: Tensor, weight: Tensor, pairs: KernelMap, low: bool = Fal
         features, weight = _bfloat16_pairs(features, weight)
     vectors = tile.panel(out.shape[1] // lanes)
     if len(pairs.in_rows) and features.shape[1]:
-        run(kernels.PRODUCTS[vectors], pairs.bounds.shape[1] - 1, features.numpy(), pairs.in_rows.numpy(),
-            weight.numpy(), out.numpy(), pairs.out_rows.numpy(), pairs.bounds, vectors * lanes)
+        units = (pairs.bounds.shape[1] - 1) * (out.shape[1] // (vectors * lanes))
+        run(kernels.PRODUCTS[vectors], units, features.numpy(), pairs.in_rows.numpy(), weight.numpy(), out.numpy(),
+            pairs.out_rows.numpy(), pairs.bounds, vectors * lanes)
     return out if width == out.shape[1] else out[:, :width].contiguous()
 
 

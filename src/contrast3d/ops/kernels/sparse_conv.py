@@ -34,22 +34,23 @@ def _product_kernel(rows: int, vectors: int):
 
     @kernel
     def products(features, in_rows, weight, out, out_rows, bounds, width, start, stop):
-        """out[u] += features[in] @ weight[i] for the pairs (in, u) of every offset i; of the blocks start : stop of u.
+        """out[u] += features[in] @ weight[i] for the pairs (in, u) of every offset i.
 
-        width: numbers in a tile's vectors; it divides the width of out.
+        width: numbers in a tile's vectors; it divides the width of out. A unit of work, start : stop, is one block of u
+        and one panel of so many columns, so that small maps with wide features keep several threads busy too.
         """
         depth, columns = weight.shape[1], weight.shape[2]
-        for b in range(start, stop):
+        panels = columns // width
+        for unit in range(start, stop):
+            b, c = unit // panels, unit % panels * width
             for i in range(weight.shape[0]):
-                low, high = bounds[i, b], bounds[i, b + 1]
-                for c in range(0, columns, width):
-                    w, q = i * depth * columns + c, low
-                    while q + rows <= high:
-                        gather_product(features, in_rows, weight, w, out, out_rows, c, q, depth, rows, vectors)
-                        q += rows
-                    while q < high:
-                        gather_product(features, in_rows, weight, w, out, out_rows, c, q, depth, 1, vectors)
-                        q += 1
+                w, q, high = i * depth * columns + c, bounds[i, b], bounds[i, b + 1]
+                while q + rows <= high:
+                    gather_product(features, in_rows, weight, w, out, out_rows, c, q, depth, rows, vectors)
+                    q += rows
+                while q < high:
+                    gather_product(features, in_rows, weight, w, out, out_rows, c, q, depth, 1, vectors)
+                    q += 1
 
     return products
 
