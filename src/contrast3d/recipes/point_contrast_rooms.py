@@ -4,6 +4,9 @@
     contrast3d evaluate registration runs/point-contrast-rooms
     contrast3d evaluate segmentation runs/point-contrast-rooms
     contrast3d report runs/point-contrast-rooms
+
+Ten minutes on one thread. Segmentation with 1 % and 10 % of 200 labelled rooms: 24.5 and 30.3 % mean IoU, 21.8 and 21.8
+from scratch.
 """
 
 from contrast3d.recipes.scene_contrast import SceneRecipe
