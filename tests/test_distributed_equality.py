@@ -102,6 +102,7 @@ def worker(rank, world, folder):
         result["loss"] /= world
         torch.save(result, os.path.join(folder, f"{i}-{rank}.pt"))
     dist.destroy_process_group()
+    os._exit(0)  # threads of torch's that outlive the interpreter would abort the process now and then
 
 
 @pytest.fixture(scope="module")

@@ -159,7 +159,12 @@ def _pretrain(arguments: list[str]) -> int:
         return _interrupted(outcome, ["pretrain", *arguments])
     numbers = ", ".join(f"{k} {v:.4g}" for k, v in outcome.metrics.items() if k != "lr")
     print(f"finished: {outcome.epochs} epochs in {outcome.seconds:.0f} s; {numbers}")
-    print(f"run: {run.path}\nnext: {'   '.join(next_commands(run, outcome, options.machine))}")
+    print(f"run: {run.path}")
+    if run.recipe.ends_in_report:
+        from contrast3d.recipes.reporting import report
+
+        print(f"report: {report(run, options.machine.data_root, device=options.machine.device)}")
+    print(f"next: {'   '.join(next_commands(run, outcome, options.machine))}")
     return 0
 
 

@@ -95,13 +95,13 @@ def test_the_render_names_everything_and_marks_the_best():
 
 def test_contestants_see_the_same_labels(monkeypatch):
     rows = {}
-    original = evaluate._probed
+    original = evaluate.probe_few
 
-    def spy(kind, train, test, features, rows_, seed):
+    def spy(kind, features, train, test, rows_, seed):
         rows.setdefault((len(rows_), seed), []).append(rows_.tolist())
-        return original(kind, train, test, features, rows_, seed)
+        return original(kind, features, train, test, rows_, seed)
 
-    monkeypatch.setattr(evaluate, "_probed", spy)
+    monkeypatch.setattr(evaluate, "probe_few", spy)
     evaluate.knn(Spread(), boxes, labels_per_class=(2, 4), draws=2, make_untrained=Spread)
     assert all(len(draws) == 3 and draws[0] == draws[1] == draws[2] for draws in rows.values())
     assert len(rows) == 4

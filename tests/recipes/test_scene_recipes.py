@@ -104,6 +104,8 @@ def test_the_same_command_finds_it_finished(trained, capsys):
     assert cli.main(arguments(trained)) == 0
     said = capsys.readouterr().out
     assert "finished: 1 epochs" in said
+    assert f"report: {trained / 'report.html'}\n" in said
+    assert "What two views share" in (trained / "report.html").read_text()
     assert f"next: contrast3d evaluate registration {trained}   contrast3d evaluate segmentation {trained}" in said
     assert weights(trained) == before
 

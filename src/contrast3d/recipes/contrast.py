@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from contrast3d.errors import ConfigError, DataError
 from contrast3d.recipes import datasets
@@ -86,6 +86,8 @@ class ContrastRecipe:
         checkpoint_seconds: at most this much work is lost by a kill.
         seed: of weights, batches and views.
     """
+
+    ends_in_report: ClassVar[bool] = False  # without an evaluation there is little to see
 
     method: Literal["simclr", "moco", "instance-discrimination", "byol", "barlow-twins", "vicreg"] = "simclr"
     dataset: str = "LDraw40"

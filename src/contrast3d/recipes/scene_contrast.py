@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from contrast3d.errors import ConfigError
 
@@ -73,6 +73,8 @@ class SceneRecipe:
         checkpoint_seconds: at most this much work is lost by a kill.
         seed: of weights, batches and views.
     """
+
+    ends_in_report: ClassVar[bool] = True  # there is much to see, and making it is quick
 
     method: Literal["point-contrast", "supervised"] = "point-contrast"
     dataset: str = "Rooms"
