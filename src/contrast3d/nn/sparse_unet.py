@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from contrast3d.errors import ConfigError, DataError
 from contrast3d.nn.batch_norm import BatchNorm
@@ -104,7 +104,7 @@ class SparseUNet(Rebuildable):
         for up in self.ups:
             x = up(x, levels.pop())
         dense = x.features if self.final is None else self.final(x.features)
-        return Features(pooled, dense if isinstance(clouds, Voxels) else self._at_points(dense, voxels))
+        return Features(pooled, dense if isinstance(clouds, Voxels) else dense.index_select(0, voxels.inverse))
 
     def rescale_like(self, fresh: SparseUNet) -> None:
         """Before fine-tuning: weights as long as those of a fresh network, so that one learning rate suits both."""
@@ -119,7 +119,3 @@ class SparseUNet(Rebuildable):
         if features is None:
             clouds = clouds.replace(features=clouds.points.new_ones(len(clouds.points), self.in_channels))
         return voxelize(clouds, self.voxel_size)
-
-    @staticmethod
-    def _at_points(dense: Tensor, voxels: Voxels) -> Tensor:
-        return dense.index_select(0, voxels.inverse)
