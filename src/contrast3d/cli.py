@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import make_dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import NoReturn
 
 from contrast3d.errors import ConfigError, Contrast3dError, FailedElsewhere
 from contrast3d.flags import help_of, parse, positional
@@ -46,6 +47,16 @@ Begin with:  contrast3d demo
 # torchrun ends all processes as soon as one has failed. The silent ones outlive, until they are ended, the one that
 # says why: it may still be importing.
 _LAST_WORDS_S = 30
+
+
+def program() -> NoReturn:
+    """`main` as a process. One of several ends at once: torch's threads that outlive the interpreter may abort it."""
+    code = main()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -302,4 +313,4 @@ def _print(renderable) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()
