@@ -40,8 +40,8 @@ def group(points: Float[Tensor, "b n 3"], num_patches: int, patch_size: int, ski
     """
     n, least = points.shape[1], max(num_patches, patch_size)
     if n < least:
-        raise DataError("clouds", f"{n} points each", f"at least {least} for {num_patches} patches of {patch_size} points",
-                        "fewer or smaller patches, or more points")
+        raise DataError("clouds", f"{n} points each", f"at least {least}, for {num_patches} patches of {patch_size}",
+                        "fewer or smaller patches (--num-patches, --patch-size), or more points")
     chosen = farthest_point_sampling(_without_origin(points) if skip_origin else points, num_patches)
     centers = gather(points, chosen)
     index = knn(points, patch_size, centers)
@@ -96,5 +96,4 @@ class PatchEmbed(nn.Module):
         x = self.conv2(self.norm1(self.conv1(points)).relu())
         whole = x.amax(2, keepdim=True).expand_as(x)
         x = self.norm2(self.conv3(torch.cat([whole, x], -1))).relu()
-        tokens = self.conv4(x if visible is None else select(x, visible)).amax(2)
-        return tokens
+        return self.conv4(x if visible is None else select(x, visible)).amax(2)
