@@ -1,4 +1,4 @@
-"""Point-MAE: hide most patches of a cloud, encode the rest, and reconstruct what was hidden (Pang et al., ECCV 2022)."""
+"""Point-MAE: hide most patches of a cloud, encode the rest, reconstruct what was hidden (Pang et al., ECCV 2022)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHAMFER = {"chamfer-l1": chamfer_l1, "chamfer-l2": chamfer_l2}
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """patches: of the clouds. mask: (B, G), True = hidden. hidden: (B, M, K, 3) predicted, relative to their centers."""
+    """patches: of the clouds. mask: (B, G), True = hidden. hidden: (B, M, K, 3) predicted, relative to centers."""
 
     patches: Patches
     mask: Bool[Tensor, "b g"]
@@ -55,7 +55,7 @@ class PointMAE(Rebuildable):
             raise ConfigError(f"mask_ratio = {mask_ratio} hides {hidden} of {encoder.num_patches} patches; expected at "
                               "least one hidden and one visible")
         if loss not in CHAMFER or mask not in ("random", "block"):
-            raise ConfigError(f"loss = {loss!r}, mask = {mask!r}; expected one of {tuple(CHAMFER)}, and random or block")
+            raise ConfigError(f"loss = {loss!r}, mask = {mask!r}; expected one of {tuple(CHAMFER)}, random or block")
         self.encoder, self.mask_ratio, self.mask, self.loss = encoder, mask_ratio, mask, loss
         heads = decoder_heads or max(1, encoder.width // 64)
         self.decoder = PatchDecoder(encoder.width, decoder_depth, heads, encoder.patch_size, decoder_drop_path)

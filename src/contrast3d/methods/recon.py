@@ -1,11 +1,10 @@
-"""ReCon: reconstruct hidden patches, while queries learn what teachers of other modalities say (Qi et al., ICML 2023)."""
+"""ReCon: reconstruct hidden patches, while queries learn what teachers say of a shape (Qi et al., ICML 2023)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Literal
 
-import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
@@ -31,10 +30,10 @@ class ReCon(PointMAE):
         knows nothing of, are left out. None where no query has a projection.
     query_loss: "smooth-l1", as released (which is a regression, whatever it is called there), or "info-nce" over the
         batch, with `temperature`.
-    self_contrast: of the "cls" query, "none"; "names", as released, which attracts shapes of the same class and so reads
-        labels; or "instance", which reads none: two maskings of a shape attract, at the price of a second encoding.
-    stop_gradient: the queries' losses do not reach the tokens (two-stream blocks alone). False, with standard blocks, is
-        the plain multi-task learning of the paper's ablation; `nn.TwoTowers` is its other one.
+    self_contrast: of the "cls" query, "none"; "names", as released, which attracts shapes of the same class and so
+        reads labels; or "instance", which reads none: two maskings of a shape attract, for a second encoding.
+    stop_gradient: the queries' losses do not reach the tokens (two-stream blocks alone). False, with standard blocks,
+        is the plain multi-task learning of the paper's ablation; `nn.TwoTowers` is its other one.
     mask_ratio, mask, decoder_depth, decoder_heads, decoder_drop_path, loss: see `PointMAE`.
     """
 
@@ -45,10 +44,10 @@ class ReCon(PointMAE):
         super().__init__(encoder, **reconstruction)
         if query_loss not in QUERY_LOSSES or self_contrast not in ("none", "names", "instance") or not temperature > 0:
             raise ConfigError(f"ReCon: query_loss = {query_loss!r}, self_contrast = {self_contrast!r}, temperature = "
-                              f"{temperature}; expected one of {tuple(QUERY_LOSSES)}, one of none, names, instance, and "
-                              "a positive number")
+                              f"{temperature}; expected one of {tuple(QUERY_LOSSES)}, one of none, names, instance, "
+                              "and a positive number")
         if encoder.projections and teacher is None:
-            raise ConfigError(f"the encoder has projections of {', '.join(encoder.projections)}, and there is no teacher")
+            raise ConfigError(f"the encoder projects {', '.join(encoder.projections)}, and there is no teacher")
         if not encoder.projections and self_contrast == "none":
             raise ConfigError("ReCon without a projection and without self_contrast is PointMAE: use that")
         self.teacher, self.query_loss, self.self_contrast = teacher, query_loss, self_contrast

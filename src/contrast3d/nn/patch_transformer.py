@@ -192,8 +192,8 @@ def _check(
 ) -> None:
     if min(width, depth, num_heads, num_patches, patch_size) < 1 or width % num_heads:
         raise ConfigError(f"PatchTransformer: width = {width}, depth = {depth}, num_heads = {num_heads}, num_patches = "
-                          f"{num_patches}, patch_size = {patch_size}; expected at least 1 each, and heads that divide the "
-                          "width")
+                          f"{num_patches}, patch_size = {patch_size}; expected at least 1 each, and heads that divide "
+                          "the width")
     if block not in ("two-stream", "standard"):
         raise ConfigError(f"block = {block!r}; expected 'two-stream' or 'standard'")
     odd = set(queries) & {"queries", *POOLINGS}
