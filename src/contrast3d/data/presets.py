@@ -87,6 +87,16 @@ def partial(num_points: int) -> Compose:
     return Compose((PartialView(), Resample(num_points), Scale(1 / 1.1, 1.1), Shift(0.03), Jitter(0.01)))
 
 
+def scale_shift(num_points: int) -> Compose:
+    """Point-MAE's: each axis scaled by 2/3 to 3/2, shifted by up to 0.2 (Pang et al. 2022, section 4.1)."""
+    return Compose((Resample(num_points), ScaleAxes(2 / 3, 3 / 2, log=False), Shift(0.2)))
+
+
+def rotate_up(num_points: int) -> Compose:
+    """ReCon's: any rotation about the up axis, and nothing else."""
+    return Compose((Resample(num_points), Rotate("up")))
+
+
 def none(num_points: int) -> Compose:
     """Only a random subset of the points."""
     return Compose((Resample(num_points),))
@@ -98,6 +108,8 @@ PRESETS = {
     "objects-rotate-up": objects_rotate_up,
     "objects-so3": objects_so3,
     "partial": partial,
+    "scale-shift": scale_shift,
+    "rotate-up": rotate_up,
     "report": report,
     "report-replacement": partial_of(report, replacement=True),
     "none": none,

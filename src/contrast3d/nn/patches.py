@@ -69,7 +69,7 @@ def block_mask(centers: Float[Tensor, "b g 3"], ratio: float) -> Bool[Tensor, "b
 
 def _lowest(keys: Tensor, count: int) -> Tensor:
     """True at the `count` lowest keys of each row."""
-    return torch.zeros_like(keys, dtype=torch.bool).scatter(1, keys.argsort(1, stable=True)[:, :count], True)
+    return torch.zeros_like(keys, dtype=torch.bool).scatter(1, keys.argsort(dim=1, stable=True)[:, :count], True)
 
 
 def select(values: Float[Tensor, "b g *rest"], chosen: Bool[Tensor, "b g"]) -> Float[Tensor, "b v *rest"]:

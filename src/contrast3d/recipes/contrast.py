@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from contrast3d.errors import ConfigError, DataError
-from contrast3d.recipes import datasets
+from contrast3d.errors import ConfigError
+from contrast3d.recipes.shape_recipe import ShapeRecipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,7 +38,7 @@ METHODS = {  # the classes of contrast3d.methods; each takes the fields that its
 
 
 @dataclass(frozen=True)
-class ContrastRecipe:
+class ContrastRecipe(ShapeRecipe):
     """Augmented views of a shape get alike features, and features that tell shapes apart.
 
     Attributes:
@@ -173,12 +172,7 @@ class ContrastRecipe:
         found |= because("encoder", IDLE_OF_ENCODER[self.encoder])
         if self.schedule != "step":
             found |= because("schedule", ["step_epochs"])
-        read = (self.dataset, *self.extra_datasets)
-        if "ShapeNetPart" not in read:
-            found |= because("dataset", ["categories", *([] if any(map(datasets.is_yours, read)) else ["up"])])
-        if not datasets.is_folder(self.dataset):
-            found |= because("dataset", ["labels_from"])
-        return found
+        return found | self.idle_of_data()
 
     def make_encoder(self, seed: int | None = None) -> nn.Module:
         """The encoder with fresh weights; the same seed gives the same weights."""
@@ -196,12 +190,6 @@ class ContrastRecipe:
             layers = tuple((width,) for width in self.layers)
             return DGCNN(self.embed_dim, layers, self.k, self.dynamic, strides=self.strides or None)
 
-    def make_reader(self, seed: int | None = None) -> nn.Module:
-        """A fresh encoder as probes read it: whole shapes, in parts of the density that training shows."""
-        from contrast3d.nn.partwise import Partwise
-
-        return Partwise(self.make_encoder(seed), self.num_points)
-
     def make_method(self, num_shapes: int) -> nn.Module:
         """The method around a fresh encoder. num_shapes: of the training set, for a memory bank."""
         import inspect
@@ -218,61 +206,6 @@ class ContrastRecipe:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed + 1)
             return method(encoder, **{name: fields[name] for name in taken})
-
-    def shapes(self, split: Literal["train", "test", "all"], data_root: Path, quiet: bool = False) -> ShapeSet:
-        """The shapes of a split; with `holdout`, parts of the training split; "all" of a set that has no splits.
-
-        Of a file, or another set without a training split, four fifths and one; all of it to train on where the
-        labels are too few to part it. quiet: do not show how far the reading of a folder is.
-        """
-        return self._part(self._read(self.dataset, self._stored(split), data_root, quiet), split)
-
-    def splits(self, data_root: Path, quiet: bool = False) -> tuple[ShapeSet, ShapeSet]:
-        """`shapes` of train and test; what both are parts of is read once."""
-        if self._stored("train") != self._stored("test"):
-            return self.shapes("train", data_root, quiet), self.shapes("test", data_root, quiet)
-        whole = self._read(self.dataset, self._stored("train"), data_root, quiet)
-        return self._part(whole, "train"), self._part(whole, "test")
-
-    def _stored(self, split: str) -> str:
-        """The split of the data set's own that holds ours."""
-        if datasets.is_whole(self.dataset):
-            return datasets.whole_split(self.dataset)
-        return "train" if self.holdout else split
-
-    def _part(self, whole: ShapeSet, split: str) -> ShapeSet:
-        from contrast3d.downstream.splits import folds
-
-        in_parts = self.holdout or datasets.is_whole(self.dataset)
-        if whole.labels is None or not in_parts or split == "all":
-            return whole
-        try:
-            train, test = folds(whole.labels, whole.groups, self.holdout or 5, seed=0)[0]
-        except DataError:
-            if split == "test":
-                raise
-            return whole
-        rows = train if split == "train" else test
-        return whole.subset(rows, f"{whole.title} ({'rest' if split == 'train' else 'held-out part'})")
-
-    def pretraining_shapes(self, data_root: Path, quiet: bool = False, own: ShapeSet | None = None) -> ShapeSet:
-        """The training shapes, and those of `extra_datasets`, without labels. own: `shapes("train")`, where known."""
-        import torch
-
-        from contrast3d.data.shapes import ShapeSet
-
-        own = self.shapes("train", data_root, quiet) if own is None else own
-        others = [self._read(name, datasets.widest_split(name), data_root, quiet) for name in self.extra_datasets]
-        if not others:
-            return own
-        sets = [own, *others]
-        return ShapeSet(torch.cat([s.points for s in sets]), title=" + ".join(s.title for s in sets))
-
-    def _read(self, dataset: str, split: str, data_root: Path, quiet: bool) -> ShapeSet:
-        parts = {"categories": self.categories or None, "up": "z" if datasets.is_yours(self.dataset) else self.up}
-        own = {"up": self.up, "labels_from": self.labels_from, "quiet": quiet}
-        options = {"ShapeNetPart": parts, datasets.FILES: {"up": self.up}, datasets.FOLDER: own}
-        return datasets.read(dataset, split, data_root, self.shape_points, options)
 
     @property
     def views(self) -> int:
@@ -297,15 +230,6 @@ class ContrastRecipe:
         from contrast3d.recipes import shape_tasks
 
         return shape_tasks.contrast(self, machine, ranks)
-
-    @property
-    def is_embedded(self) -> bool:
-        """Whether the data set needs no folder of files."""
-        return datasets.is_yours(self.dataset) or datasets.find(self.dataset).embedded
-
-    def next_verbs(self, numbers: dict[str, float]) -> list[list[str]]:
-        """What to do with a finished run; evaluations are for labelled shapes. numbers: of its last epoch."""
-        return [["evaluate", "linear"], ["report"]] if "knn_accuracy" in numbers else [["report"]]
 
     def training(self) -> Training:
         from contrast3d.engine.settings import Training

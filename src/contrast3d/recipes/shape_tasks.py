@@ -1,4 +1,4 @@
-"""What the shape recipes train: augmented views of whole shapes."""
+"""What the shape recipes train: augmented views of whole shapes, compared with each other or reconstructed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 from contrast3d.data.loader import check_views
 from contrast3d.downstream.online import held_out_probe
 from contrast3d.engine.collapse import warn_of_collapse
+from contrast3d.recipes.shape_recipe import joined
 from contrast3d.recipes.task import Task
 
 if TYPE_CHECKING:
+    from contrast3d.data.shapes import ShapeSet
     from contrast3d.engine.distributed import Ranks
     from contrast3d.recipes.contrast import ContrastRecipe
     from contrast3d.recipes.machine import Machine
+    from contrast3d.recipes.masked import MaskedRecipe
 
 
 def contrast(recipe: ContrastRecipe, machine: Machine, ranks: Ranks) -> Task:
@@ -33,3 +36,26 @@ def contrast(recipe: ContrastRecipe, machine: Machine, ranks: Ranks) -> Task:
             check_views(loader, "Try: --augmentation objects, or another that moves the points", warn)
 
     return Task(method, loader, shapes.title, shapes.hash, probe, check)
+
+
+def masked(recipe: MaskedRecipe, machine: Machine, ranks: Ranks) -> Task:
+    """Reconstruction of hidden patches, with teachers where the recipe has some, and the online probe."""
+    own = recipe.shapes("train", machine.data_root, machine.quiet)
+    shapes = _all_to_train_on(recipe, machine, own)
+    teacher = None
+    if recipe.projections():
+        from contrast3d.recipes.teachers import load_teacher
+
+        teacher = load_teacher(shapes, recipe.image_teacher, recipe.text_teacher, captions=recipe.captions,
+                               views=recipe.teacher_views, data_root=machine.data_root, quiet=machine.quiet)
+    loader, method = recipe.make_loader(shapes, ranks), recipe.make_method(teacher=teacher)
+    probe = held_out_probe(own, recipe.num_points, recipe.probe_every, recipe.epochs) if ranks.rank == 0 else None
+    return Task(method, loader, shapes.title, shapes.hash, probe)
+
+
+def _all_to_train_on(recipe: MaskedRecipe, machine: Machine, own: ShapeSet) -> ShapeSet:
+    """The training shapes, those of further sets, and with `with_test_shapes` the test shapes; labels are kept."""
+    shapes = recipe.pretraining_shapes(machine.data_root, machine.quiet, own)
+    if not recipe.with_test_shapes:
+        return shapes
+    return joined([shapes, recipe.shapes("test", machine.data_root, machine.quiet)])

@@ -18,6 +18,8 @@ RECIPES = {
     "simclr-modelnet40": "simclr_modelnet40",
     "simclr-shapenetpart-faithful": "simclr_shapenetpart_faithful",
     "simclr-shapenetpart-corrected": "simclr_shapenetpart_corrected",
+    "point-mae-ldraw40": "point_mae_ldraw40",
+    "recon-ldraw40": "recon_ldraw40",
     "point-contrast-rooms": "point_contrast_rooms",
     "point-contrast-rooms-holistic": "point_contrast_rooms_holistic",
     "supervised-rooms": "supervised_rooms",
