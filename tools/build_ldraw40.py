@@ -1,6 +1,6 @@
 """Rebuild the embedded LDraw-40 files from Debian's ldraw-parts, or check that a rebuild gives the same bits.
 
-    python tools/build_ldraw40.py                 write ldraw40.points and ldraw40-ATTRIBUTION.txt
+    python tools/build_ldraw40.py                 write ldraw40.points, ldraw40.parts and ldraw40-ATTRIBUTION.txt
     python tools/build_ldraw40.py --check         rebuild in memory and compare with the files in the package
     python tools/build_ldraw40.py --pool OUT.npz  all parts without labels, for pre-training
 
@@ -18,9 +18,9 @@ from attribution import ldraw_text
 from debian import Package, unpack
 from ldraw import Library
 from outputs import check, write
-from sampling import sample_codes
+from sampling import sample
 
-from contrast3d.data import compact
+from contrast3d.data import compact, compact_labels
 from contrast3d.data.ldraw40 import COLUMNS, FOLDER, mould_groups
 
 PACKAGE = Package(
@@ -58,11 +58,13 @@ def embedded_files(library: Library, manifest: dict[str, tuple[str, ...]]) -> di
         header = library.header(name)
         if (header.author, header.description) != (author, description):
             raise SystemExit(f"{name}: {header}, but the manifest says {author!r}, {description!r}")
-    codes = sampled(library, manifest["name"])
+    codes, families = sampled(library, manifest["name"])
+    points = compact.encode(codes)
     files = library.read_files()
     text = ldraw_text(PACKAGE, NUM_POINTS, manifest["author"], [library.header(f).author for f in files])
     return {
-        FOLDER / "ldraw40.points": compact.encode(codes),
+        FOLDER / "ldraw40.points": points,
+        FOLDER / "ldraw40.parts": compact_labels.encode(codes, families, points),
         FOLDER / "ldraw40-ATTRIBUTION.txt": text.encode(),
     }
 
@@ -75,7 +77,7 @@ def pool(library: Library, manifest: dict[str, tuple[str, ...]], with_test_mould
         relatives = set(mould_groups(test).tolist())
         names = [name for name, mould in zip(names, mould_groups(names).tolist()) if mould not in relatives]
     print(f"{len(names):,} shapes")
-    points = compact.coordinates(sampled(library, names)).astype(np.float16)
+    points = compact.coordinates(sampled(library, names)[0]).astype(np.float16)
     file = io.BytesIO()
     np.savez_compressed(
         file, points=points, names=np.array(names),
@@ -84,13 +86,17 @@ def pool(library: Library, manifest: dict[str, tuple[str, ...]], with_test_mould
     return file.getvalue()
 
 
-def sampled(library: Library, names: list[str] | tuple[str, ...]) -> np.ndarray:
-    """(S, 1024) Morton codes. Every file that a mesh is made of must be under the licence."""
-    codes = np.stack([sample_codes(library.triangles(name), name, NUM_POINTS) for name in names])
+def sampled(library: Library, names: list[str] | tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """(S, 1024) Morton codes and families. Every file that a mesh is made of must be under the licence."""
+    codes, families = [], []
+    for name in names:
+        own, rows = sample(library.triangles(name), name, NUM_POINTS)
+        codes.append(own)
+        families.append(library.families(name)[rows])
     unlicensed = [name for name in library.read_files() if not library.header(name).is_cc_by]
     if unlicensed:
         raise SystemExit(f"not under CC BY 2.0: {', '.join(unlicensed)}")
-    return codes
+    return np.stack(codes), np.stack(families)
 
 
 if __name__ == "__main__":

@@ -14,25 +14,32 @@ from contrast3d.data.compact import morton_codes, quantise
 
 
 def sample_codes(triangles: np.ndarray, name: str, num_points: int) -> np.ndarray:
-    """Triangles (T, 3, 3) float64 -> (num_points,) Morton codes, all different.
+    """Triangles (T, 3, 3) float64 -> (num_points,) Morton codes, all different."""
+    return sample(triangles, name, num_points)[0]
+
+
+def sample(triangles: np.ndarray, name: str, num_points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Triangles (T, 3, 3) float64 -> (num_points,) Morton codes, all different, and the triangle each was drawn from.
 
     The first `num_points` draws are centred by their bounding box and scaled to the unit sphere. Those that
     fall into a taken cell are replaced by further draws, from inside that box and sphere.
     """
     draw = _area_sampler(triangles, np.random.default_rng(_seed(name)))
-    points = draw(num_points)
+    points, rows = draw(num_points)
     low, high = points.min(0), points.max(0)
     centre = (low + high) / 2
     radius = np.sqrt(_squared_norm(points - centre).max())
-    codes = np.empty(0, np.uint32)
+    codes, origins = np.empty(0, np.uint32), np.empty(0, np.int64)
     for _ in range(100):
         inside = (points >= low).all(1) & (points <= high).all(1)
         inside &= np.sqrt(_squared_norm(points - centre)) <= radius
         cells = morton_codes(quantise((points[inside] - centre) / radius))
-        codes = _distinct(np.concatenate([codes, cells]))
+        codes, origins = np.concatenate([codes, cells]), np.concatenate([origins, rows[inside]])
+        first = _first_of_each(codes)
+        codes, origins = codes[first], origins[first]
         if len(codes) >= num_points:
-            return codes[:num_points]
-        points = draw(num_points)
+            return codes[:num_points], origins[:num_points]
+        points, rows = draw(num_points)
     raise SystemExit(f"{name}: only {len(codes)} different grid cells, {num_points} needed")
 
 
@@ -44,12 +51,12 @@ def _area_sampler(triangles: np.ndarray, generator: np.random.Generator):
     a, b, c = triangles[:, 0], triangles[:, 1], triangles[:, 2]
     total = np.cumsum(np.sqrt(_squared_norm(_cross(b - a, c - a))))
 
-    def draw(count: int) -> np.ndarray:
+    def draw(count: int) -> tuple[np.ndarray, np.ndarray]:
         pick, u, v = generator.random((3, count))
         row = np.minimum(np.searchsorted(total, pick * total[-1], side="right"), len(total) - 1)
         fold = u + v > 1
         u, v = np.where(fold, 1 - u, u)[:, None], np.where(fold, 1 - v, v)[:, None]
-        return a[row] + u * (b[row] - a[row]) + v * (c[row] - a[row])
+        return a[row] + u * (b[row] - a[row]) + v * (c[row] - a[row]), row
 
     return draw
 
@@ -63,7 +70,7 @@ def _squared_norm(v: np.ndarray) -> np.ndarray:
     return v[..., 0] * v[..., 0] + v[..., 1] * v[..., 1] + v[..., 2] * v[..., 2]
 
 
-def _distinct(codes: np.ndarray) -> np.ndarray:
-    """The different codes in order of first appearance."""
+def _first_of_each(codes: np.ndarray) -> np.ndarray:
+    """Where each of the different codes appears first, in this order."""
     _, first = np.unique(codes, return_index=True)
-    return codes[np.sort(first)]
+    return np.sort(first)

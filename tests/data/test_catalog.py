@@ -37,7 +37,7 @@ def test_descriptions_say_terms_source_and_layout(name):
 def test_names_in_any_spelling():
     for name in ("ModelNet40", "modelnet-40", "model_net_40", "MODELNET40"):
         assert catalog.find(name).name == "ModelNet40"
-    with pytest.raises(ConfigError, match="no data set 'ModelNet41'; there are LDraw40, SweetHome3D"):
+    with pytest.raises(ConfigError, match="no data set 'ModelNet41'; there are LDraw40, LDraw40Parts, SweetHome3D"):
         catalog.find("ModelNet41")
 
 

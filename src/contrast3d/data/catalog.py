@@ -50,6 +50,12 @@ def _ldraw40(split: str, root: str | Path, num_points: int) -> ShapeSet:
     return _first_points(LDraw40(split), num_points)
 
 
+def _ldraw40_parts(split: str, root: str | Path, num_points: int) -> ShapeSet:
+    from contrast3d.data.ldraw40_parts import LDraw40Parts
+
+    return _first_points(LDraw40Parts(split), num_points)
+
+
 def _sweethome3d(split: str, root: str | Path, num_points: int) -> ShapeSet:
     from contrast3d.data.sweethome3d import SweetHome3D
 
@@ -65,7 +71,8 @@ def _ldraw_pool(split: str, root: str | Path, num_points: int) -> ShapeSet:
 def _first_points(shapes: ShapeSet, num_points: int) -> ShapeSet:
     if num_points > shapes.num_points:
         raise ConfigError(f"{shapes.title} has {shapes.num_points} points a shape, not {num_points}")
-    return replace(shapes, points=shapes.points[:, :num_points].contiguous())
+    first = lambda v: None if v is None else v[:, :num_points].contiguous()  # noqa: E731
+    return replace(shapes, points=first(shapes.points), point_labels=first(shapes.point_labels))
 
 
 def _arrays(split: str, root: str | Path, num_points: int | None) -> ShapeSet:
@@ -89,6 +96,10 @@ DATASETS = (
     DataSet(
         "LDraw40", "CAD parts of the LDraw library", "2,537", "40", ("train", "test", "all"), "CC BY 2.0",
         "Debian's ldraw-parts", _ldraw40, partial(_fails, _ldraw40, "all", 1024),
+    ),
+    DataSet(
+        "LDraw40Parts", "LDraw-40 with a family for each point", "2,537", "40", ("train", "test", "all"), "CC BY 2.0",
+        "Debian's ldraw-parts", _ldraw40_parts, partial(_fails, _ldraw40_parts, "all", 1024),
     ),
     DataSet(
         "SweetHome3D", "furniture of Sweet Home 3D", "747", "16", ("all", "labelled"), "CC0 and CC BY 3.0",

@@ -134,17 +134,27 @@ def coordinates(codes: np.ndarray) -> np.ndarray:
 
 
 def _shuffled(codes: np.ndarray) -> np.ndarray:
-    """Each row in a fixed random order: the order of its positions' hashes (splitmix64).
+    """Each row in a fixed random order. Hash and code share one 64-bit word, so that a plain sort does the work."""
+    words = _position_hashes(codes.size) | codes.reshape(-1)
+    return np.sort(words.reshape(codes.shape), axis=1).astype(np.uint32)
+
+
+def shuffled_positions(shapes: int, points: int) -> np.ndarray:
+    """(S, N) int64: where in its sorted row each point of `read_points` was."""
+    position = np.tile(np.arange(points, dtype=np.uint64), shapes)
+    words = _position_hashes(shapes * points) | position
+    return np.sort(words.reshape(shapes, points), axis=1).astype(np.uint32).astype(np.int64)
+
+
+def _position_hashes(size: int) -> np.ndarray:
+    """The fixed random order: hashes of the positions 1 ... size (splitmix64), the lower 32 bits being zero.
 
     Written out rather than drawn from numpy, whose generators may change their streams between versions.
-    Hash and code share one 64-bit word, so that a plain sort does the work.
     """
-    z = np.arange(1, codes.size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    z = np.arange(1, size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z &= np.uint64(0xFFFFFFFF00000000)
-    z |= codes.reshape(-1)
-    return np.sort(z.reshape(codes.shape), axis=1).astype(np.uint32)
+    return z & np.uint64(0xFFFFFFFF00000000)
 
 
 def _coordinate_tables() -> tuple[np.ndarray, np.ndarray]:
