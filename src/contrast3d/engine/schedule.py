@@ -38,14 +38,33 @@ class Plan:
         """Share of the run that is done, in [0, 1]: by steps or by the time budget, whichever is further."""
         return min(1.0, self._effective_step(step, seconds) / self.steps)
 
+    def lr(self, step: int, seconds: float, peak: float) -> float:
+        """Learning rate of parameters whose highest is `peak`, for optimiser step `step` (0-based).
+
+        peak * lr_factor, but for cosine-epochs: with T + 1 epochs, t the epochs that were finished before the one that
+        precedes this one, W those of the warm-up, s and m the two rates `warmup_start_lr` and `min_lr`:
+        s + (peak - s) t / W while t < W, then m + (peak - m) (1 + cos(pi t / T)) / 2. So the first two epochs are
+        alike, and the cosine does not begin at the warm-up's end: as Point-MAE and ReCon were trained, for 301 epochs.
+        """
+        if self.settings.schedule != "cosine-epochs":
+            return peak * self.lr_factor(step, seconds)
+        start, least, warmup = self.settings.warmup_start_lr, self.settings.min_lr, self.settings.warmup_epochs
+        t = max(0, int(self._effective_step(step, seconds) // self.steps_per_epoch) - 1)
+        if t < warmup:
+            return start + t * ((peak - start) / warmup)
+        last = max(1, self.settings.epochs - 1)
+        return least + 0.5 * (peak - least) * (1 + math.cos(math.pi * min(t, last) / last))
+
     def lr_factor(self, step: int, seconds: float) -> float:
         """Multiplier of the peak learning rate for optimiser step `step` (0-based).
 
         Warm-up over W steps: (t + 1) / W. Afterwards, with T steps in all, cosine:
         (1 + cos(pi (t - W) / (T - W))) / 2; poly: (1 - (t - W) / (T - W + 1))^poly_power, never quite zero;
-        step: step_gamma^floor(epoch / step_epochs).
+        step: step_gamma^floor(epoch / step_epochs). cosine-epochs: see `lr`, for parameters whose peak is settings.lr.
         A time budget moves t forward, so that the schedule always ends with the run.
         """
+        if self.settings.schedule == "cosine-epochs":
+            return self.lr(step, seconds, self.settings.lr) / self.settings.lr
         t = self._effective_step(step, seconds)
         warmup = self.settings.warmup_epochs * self.steps_per_epoch
         if t < warmup:

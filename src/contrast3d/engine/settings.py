@@ -10,9 +10,10 @@ from typing import Literal, get_args
 from contrast3d.errors import ConfigError
 
 Optimizer = Literal["adamw", "adam", "sgd"]
-Schedule = Literal["cosine", "poly", "step", "constant"]
+Schedule = Literal["cosine", "cosine-epochs", "poly", "step", "constant"]
 Precision = Literal["float32", "bfloat16"]
-_LATER = ("dampening", "poly_power")  # fields that runs of before do not know: at their defaults they change nothing
+# fields that runs of before do not know: at their defaults they change nothing
+_LATER = ("dampening", "poly_power", "warmup_start_lr", "min_lr")
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,13 @@ class Training:
     weight_decay: not applied to biases, norms and other 1-D parameters unless method.param_groups() does.
     momentum: of sgd. dampening: of its momentum; 0.1 in the segmentation of PointContrast.
     schedule: after the warm-up: cosine to zero, poly to nearly zero, a factor `step_gamma` every `step_epochs`, or
-        constant.
+        constant. cosine-epochs: as Point-MAE and ReCon were trained, constant within an epoch (see `Plan.lr`).
     poly_power: of the poly schedule; 1 is a straight line.
     step_epochs: epochs between two drops of the step schedule.
     step_gamma: factor of each drop.
     warmup_epochs: epochs of linear warm-up; fractions are allowed.
+    warmup_start_lr, min_lr: of cosine-epochs: the learning rates at the first epoch, and that the cosine falls to, of
+        all parameters alike, whatever their own peak.
     clip_norm: largest gradient norm, or None.
     accumulate: loader batches per optimiser step.
     micro_batch: shapes per process that are in the network at a time; the gradient is that of the whole batch all
@@ -51,6 +54,8 @@ class Training:
     step_epochs: int = 20
     step_gamma: float = 0.5
     warmup_epochs: float = 0.0
+    warmup_start_lr: float = 0.0
+    min_lr: float = 0.0
     clip_norm: float | None = None
     accumulate: int = 1
     micro_batch: int | None = None
@@ -72,6 +77,8 @@ class Training:
             _require(self, field, value is None or value > 0, "a positive number or None")
         for field in ("weight_decay", "checkpoint_seconds"):
             _require(self, field, getattr(self, field) >= 0, "zero or a positive number")
+        for field in ("warmup_start_lr", "min_lr"):
+            _require(self, field, 0 <= getattr(self, field) <= self.lr, "zero or more, and at most lr")
         for field in ("momentum", "dampening"):
             _require(self, field, 0 <= getattr(self, field) < 1, "a number in [0, 1)")
         _require(self, "warmup_epochs", 0 <= self.warmup_epochs < self.epochs, "at least 0 and below epochs")
