@@ -1,7 +1,7 @@
 """The mini-PointNet of patch transformers (Yu et al., CVPR 2022, section 3.1) with its batch norms, fused and exact.
 
-A token of a patch is max_i W4 relu(BN2(W3 [g, f_i])), g = max_i f_i, f_i = W2 relu(BN1(W1 x_i)). As written it costs half
-a million products per point, three times over. What is needed of them:
+A token of a patch is max_i W4 relu(BN2(W3 [g, f_i])), g = max_i f_i, f_i = W2 relu(BN1(W1 x_i)). As written it costs
+half a million products per point, three times over. What is needed of them:
 
 - W3 [g, f_i] = Wg g + Wf W2 h_i, h_i the first layer: one product per patch, and one of h's width per point.
 - BN1's statistics follow from the covariance of the points, BN2's from that of [g, h_i]: W3 is linear.
@@ -74,8 +74,8 @@ def patch_embed(
     """A token of each visible patch (all without `visible`), in order; equally many are visible in every cloud.
 
     running, momentum, eps: as in torch.nn.functional.batch_norm, the running statistics updated in place when training.
-    The statistics run over the points of all patches of every process, hidden ones too. Under autocast the large products
-    are of bfloat16 with sums of float32; the result is of the points' type.
+    The statistics run over the points of all patches of every process, hidden ones too. Under autocast the large
+    products are of bfloat16 with sums of float32; the result is of the points' type.
 
     Raises DataError for weights that do not fit, and for clouds with different numbers of visible patches.
     """
@@ -83,43 +83,44 @@ def patch_embed(
     b, g, k, _ = points.shape
     if training and (b * g * k == 1 and world_size() == 1):
         raise DataError("points", "one point in all", "more than one to train batch norm on", "a larger batch")
-    chosen = _chosen(visible, b, g, points)
+    chosen = None if visible is None else _chosen(visible, b, g)
+    shown = g if chosen is None else len(chosen) // max(b, 1)
     low = points.dtype == torch.float32 and torch.is_autocast_enabled(points.device.type)
-    if not has_kernels(points) or (low and not has_bfloat16()) or not len(chosen) or points.dtype.itemsize < 4:
+    if not has_kernels(points) or (low and not has_bfloat16()) or points.dtype.itemsize < 4 or not b * shown:
         tokens, stats = plain(points.flatten(0, 1), weights, running, training, chosen, eps)
     else:
         with torch.autocast(points.device.type, enabled=False):
             width = panel_width(points.element_size())
             whole = Running(*(F.pad(t, (0, -len(t) % width), value=i % 2) for i, t in enumerate(running)))
-            tokens, *stats = _PatchEmbed.apply(points.flatten(0, 1), chosen, whole, training, eps, low,
+            rows = torch.arange(b * g) if chosen is None else chosen
+            tokens, *stats = _PatchEmbed.apply(points.flatten(0, 1), rows, whole, training, eps, low,
                                                *padded(weights, width))
         tokens = tokens[:, : len(weights.bias4)]
     if training:
         mean1, var1, mean2, var2, count = stats
-        update_running(running.mean1, running.var1, mean1[: len(running.mean1)], var1[: len(running.mean1)], count, momentum)
-        update_running(running.mean2, running.var2, mean2[: len(running.mean2)], var2[: len(running.mean2)], count, momentum)
-    return tokens.unflatten(0, (b, -1)) if b else tokens.view(0, g, -1)
+        h, i = len(running.mean1), len(running.mean2)
+        update_running(running.mean1, running.var1, mean1[:h], var1[:h], count, momentum)
+        update_running(running.mean2, running.var2, mean2[:i], var2[:i], count, momentum)
+    return tokens.reshape(b, shown, len(weights.bias4))
 
 
 def check_sizes(points: Tensor, weights: PatchWeights, running: Running) -> None:
     """A DataError unless each weight has the widths of its neighbours; the kernels check no bounds."""
     h, f, i, c = (len(weights[name]) for name in (0, 4, 6, 10))
-    wanted = [(h, 3), (h,), (h,), (h,), (f, h), (f,), (i, 2 * f), (i,), (i,), (i,), (c, i), (c,), (h,), (h,), (i,), (i,)]
+    wanted = [(h, 3), *[(h,)] * 3, (f, h), (f,), (i, 2 * f), *[(i,)] * 3, (c, i), (c,), (h,), (h,), (i,), (i,)]
     for name, tensor, shape in zip(PatchWeights._fields + Running._fields, (*weights, *running), wanted):
         if tensor.shape != shape:
             raise DataError(name, f"shape {tuple(tensor.shape)}", f"{shape}")
         if tensor.dtype != weights.conv1.dtype:
             raise DataError(name, f"{tensor.dtype}", f"{weights.conv1.dtype}, as conv1")
     if points.ndim != 4 or points.shape[3] != 3 or not points.shape[2]:
-        raise DataError("points", f"shape {tuple(points.shape)}", "(clouds, patches, points, 3) with points in each patch")
+        raise DataError("points", f"shape {tuple(points.shape)}", "(clouds, patches, points in each, 3)")
     if points.dtype != weights.conv1.dtype:
         raise DataError("points", f"{points.dtype}", f"{weights.conv1.dtype}, as the weights are")
 
 
-def _chosen(visible: Tensor | None, b: int, g: int, points: Tensor) -> Tensor:
+def _chosen(visible: Tensor, b: int, g: int) -> Tensor:
     """Rows of the visible patches among the B G of all."""
-    if visible is None:
-        return torch.arange(b * g, device=points.device)
     if visible.shape != (b, g):
         raise DataError("visible", f"shape {tuple(visible.shape)}", f"({b}, {g})")
     if may_look(visible) and b and len(set(visible.sum(1).tolist())) > 1:
@@ -143,17 +144,17 @@ def padded(weights: PatchWeights, width: int) -> list[Tensor]:
             fit(w.bias3), fit(w.norm2), fit(w.shift2), fit(w.conv4, True), fit(w.bias4)]
 
 
-def plain(points: Float[Tensor, "p k 3"], weights: PatchWeights, running: Running, training: bool, chosen: Tensor,
-          eps: float) -> tuple[Tensor, tuple]:
+def plain(points: Float[Tensor, "p k 3"], weights: PatchWeights, running: Running, training: bool,
+          chosen: Tensor | None, eps: float) -> tuple[Tensor, tuple]:
     """-> tokens (V, C) and the statistics of both norms, in plain torch that autograd follows; W3 is split."""
     w = weights
-    x = points if training else points[chosen]
+    x = points if training or chosen is None else points[chosen]
     h, *first = _normalised(F.linear(x, w.conv1, w.bias1), w.norm1, w.shift1, running[:2], training, eps)
     f = F.linear(h.relu(), w.conv2, w.bias2)
     of_max, of_point = w.conv3.chunk(2, 1)
     y = F.linear(f.amax(1, keepdim=True), of_max, w.bias3) + F.linear(f, of_point)
     y, *second, count = _normalised(y, w.norm2, w.shift2, running[2:], training, eps)
-    y = y[chosen] if training else y
+    y = y[chosen] if training and chosen is not None else y
     return F.linear(y.relu(), w.conv4, w.bias4).amax(1), (*first[:2], *second, count)
 
 

@@ -89,8 +89,6 @@ class Pass:
         self.x, self.w, self.running, self.training, self.eps = x, weights, running, training, eps
         self.lanes = panel_width(points.element_size())
 
-    # --- forward
-
     def forward(self) -> tuple[Tensor, tuple]:
         """-> tokens (V, C) and mean, variance of both norms with their count."""
         w, run_ = self.w, self.running
@@ -143,10 +141,9 @@ class Pass:
         self.offsets = torch.addmm(self.norm2.shift, self.maxima[self.chosen], (self.norm2.scale[:, None] * self.wg).T)
         tokens, self.winner = self.x.new_empty(visible, c), torch.empty(visible, c, dtype=torch.int32)
         run(kernels.TOKENS[self.low], PIECES, self._flat(), self.size, self.affine.numpy(), self.chosen.numpy(),
-            self.offsets.numpy(), self._tiles(self.middle), self._tiles(self.w.conv4), tokens.numpy(), self.winner.numpy())
+            self.offsets.numpy(), self._tiles(self.middle), self._tiles(self.w.conv4), tokens.numpy(),
+            self.winner.numpy())
         return tokens
-
-    # --- backward
 
     def backward(self, grad: Tensor, of_points: bool) -> list[Tensor | None]:
         """Gradients of the points, where wanted, and of the weights in their order."""
@@ -194,7 +191,7 @@ class Pass:
                 last_sums.sum(0).transpose(0, 1).reshape(c, i))
 
     def _gather_backward(self, g_grad, offsets, slope, point_grad, of_points: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """-> the winners' gradient of conv2, sums of d [x, 1] (4, h) with d = dL/d(before relu), those of the points."""
+        """-> the winners' gradient of conv2, sums of e [x, 1] (4, h) with e = dL/d(before relu), that of points."""
         n, (f, h) = self.lanes, self.w.conv2.shape
         rank = torch.full((len(self.x),), -1)
         rank[self.chosen] = torch.arange(len(self.chosen))
@@ -211,8 +208,6 @@ class Pass:
             centered = (self.x - self.norm1.moments.mean.to(self.dtype)) @ matrix.to(self.dtype)
             return grad - part.to(self.dtype) - centered
         return torch.zeros_like(self.all).index_copy(0, self.kept, grad)
-
-    # --- weights as the kernels read them
 
     def _flat(self):
         return self.x.view(-1, 3).numpy()

@@ -1,7 +1,7 @@
 """Matrices cut into panels of columns, and their products in vector registers.
 
-A matrix (rows, D w) lies as (D, rows, w), where w columns fill a few registers; a weight (D w, C w) as (D, C, w, w) tiles
-that fit the first cache. So a product of a block of rows streams through caches of any size without a gathered copy.
+A matrix (rows, D w) lies as (D, rows, w), where w columns fill a few registers; a weight (D w, C w) as (D, C, w, w)
+tiles that fit the first cache. So a product of a block of rows streams through caches of any size, copying nothing.
 Of bfloat16 a panel is (rows, w / 2) numbers of 32 bits, each two columns that lie w / 2 apart.
 """
 

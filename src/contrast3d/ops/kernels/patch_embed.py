@@ -32,7 +32,7 @@ def first_layer(points, at, affine, out, to, count):
 
 @kernel
 def maxima(values, at, size, best, arg):
-    """best[d w + j], arg = the largest of values[d, at : at + size, j], and which of them it is; the first of equals."""
+    """best[d w + j], arg = the largest of values[d, at : at + size, j], and which it is; the first of equals."""
     width = values.shape[2]
     for d in range(values.shape[0]):
         top, where = best[d * width : (d + 1) * width], arg[d * width : (d + 1) * width]
@@ -93,9 +93,9 @@ def _gather_kernel(low: bool):
 def _token_kernel(low: bool):
     @kernel
     def tokens(points, size, affine, chosen, offsets, middle, last_weight, best, arg, start, stop):
-        """best[v] = max over the points of patch chosen[v] of last_weight . relu(offsets[v] + middle . h), h the first layer.
+        """best[v] = max over the points of patch chosen[v] of last_weight . relu(offsets[v] + middle . h).
 
-        offsets (V, H); middle, last_weight in tiles; best, arg (V, C).
+        h is the first layer. offsets (V, H); middle, last_weight in tiles; best, arg (V, C).
         """
         patches, panels, width = len(chosen), affine.shape[1], affine.shape[2]
         many = max(1, BLOCK_ROWS // size)

@@ -1,4 +1,4 @@
-"""CPU kernels of the mini-PointNet, backward. Layers are computed anew, block by block; nothing of their size is stored.
+"""CPU kernels of the mini-PointNet, backward. Layers are made anew, block by block; nothing of their size is stored.
 
 A token's channel carries a gradient to the point that won it and to no other, so points that won none are left out of
 the second half. What batch norm adds to all points is affine in the first layer, and is one product of its width.
@@ -34,7 +34,7 @@ def _token_kernel(low: bool):
                         point_grad, middle_sums, last_sums, start, stop):
         """Back through `tokens` to y, the rows before its relu, as far as batch norm's mean terms are left out.
 
-        last_weight (H / w, C, w); middle_back: middle transposed, in tiles. grad, arg (V, C). patch_grad (V, H): the sums
+        last_weight (H / w, C, w); middle_back: middle transposed, in tiles. grad, arg (V, C). patch_grad (V, H): sums
         of dL/dy over a patch; point_grad (V K, D w): dL/dy . middle; middle_sums (PIECES, H / w, D, w, w): dL/dy^T h in
         tiles; last_sums (PIECES, H / w, C, w): of last_weight. All are zero before.
         """
@@ -100,11 +100,12 @@ def _gather_kernel(low: bool):
     @kernel
     def gather_backward(points, size, affine, offsets, middle, rank, point_grad, weight, grad, arg, weight_sums,
                         affine_sums, points_grad, start, stop):
-        """Back through the maxima and the first layer h, with dL/dh = offsets[patch] + middle . h + point_grad besides.
+        """Back through the maxima and the first layer h; dL/dh = offsets[patch] + middle . h + point_grad besides.
 
-        offsets (P, D w); middle (D w, D w) in tiles; rank (P,): the patch's row of point_grad (V K, D w) over K, -1 where it
-        has none. weight (D, F, w); grad, arg (P, F). weight_sums (PIECES, D, F, w): of weight; affine_sums (PIECES, 4, D,
-        w): sums of d x, d y, d z and d, with d = dL/d(before relu). points_grad (P K, 3) or no rows: sums of d affine[:3].
+        offsets (P, D w); middle (D w, D w) in tiles; rank (P,): the patch's row of point_grad (V K, D w) over K, -1
+        where it has none. weight (D, F, w); grad, arg (P, F). weight_sums (PIECES, D, F, w): of weight; affine_sums
+        (PIECES, 4, D, w): sums of e x, e y, e z and e, with e = dL/d(before relu). points_grad (P K, 3) or no rows:
+        e . affine[:3].
         """
         patches, panels, width = len(offsets), affine.shape[1], affine.shape[2]
         many = max(1, BLOCK_ROWS // size)
