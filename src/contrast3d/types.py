@@ -202,9 +202,9 @@ class Features:
 
     pooled: (B, D) one vector per cloud.
     points: (sum N, C) one vector per input point, in the input's own order, or None.
-    tokens: (B, G, D) one vector per patch, or None.
+    tokens: (B, G, T) one vector per patch, or None.
     """
 
     pooled: Float[Tensor, "b d"]
     points: Float[Tensor, "n c"] | None = None
-    tokens: Float[Tensor, "b g d"] | None = None
+    tokens: Float[Tensor, "b g t"] | None = None

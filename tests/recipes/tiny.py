@@ -14,6 +14,7 @@ from contrast3d.data.modelnet_layouts import CLASSES
 from contrast3d.data.shapenetpart import CATEGORIES, PARTS, REPORT_CATEGORIES
 from contrast3d.engine.run_dir import RunDir
 from contrast3d.recipes.contrast import ContrastRecipe
+from contrast3d.recipes.masked import MaskedRecipe
 from contrast3d.recipes.reporting import command_of
 from contrast3d.recipes.runs import Run
 from contrast3d.recipes.scene_contrast import SceneRecipe
@@ -28,12 +29,20 @@ SCENE_FIELDS = {
     "rooms": 2, "frames": 4, "validation_scenes": 1, "num_pairs": 200, "num_candidates": 50, "voxel_size": 0.1,
     "depth": 14, "width": 0.125, "out_channels": 8, "epochs": 1, "steps": 2, "batch_size": 2, "probe_every": 1,
 }
-Recipe = ContrastRecipe | SceneRecipe
+MASKED_FIELDS = {
+    "shape_points": 48, "num_points": 32, "width": 16, "depth": 2, "num_patches": 8, "patch_size": 8,
+    "decoder_depth": 1, "image_teacher": "none", "text_teacher": "none", "extra_datasets": (), "batch_size": 16,
+    "epochs": 1, "probe_every": 1,
+}
+Recipe = ContrastRecipe | MaskedRecipe | SceneRecipe
+SIZES = {ContrastRecipe: FIELDS, MaskedRecipe: MASKED_FIELDS, SceneRecipe: SCENE_FIELDS}
 
 
 def shrunk(recipe: Recipe, **fields) -> Recipe:
     """`recipe` at a size for tests; what it is about (data, augmentation, loss, optimiser) stays."""
-    small = SCENE_FIELDS if isinstance(recipe, SceneRecipe) else FIELDS
+    small = next(f for kind, f in SIZES.items() if isinstance(recipe, kind))
+    if isinstance(recipe, MaskedRecipe) and recipe.method == "recon":
+        small = {**small, "self_contrast": "instance"}  # teachers are an extra
     idle = dataclasses.replace(recipe, **fields).idle_fields()
     return dataclasses.replace(recipe, **{**{k: v for k, v in small.items() if k not in idle}, **fields})
 

@@ -174,6 +174,28 @@ class ContrastRecipe(ShapeRecipe):
             found |= because("schedule", ["step_epochs"])
         return found | self.idle_of_data()
 
+    @property
+    def method_title(self) -> str:
+        return METHODS[self.method]
+
+    @property
+    def network(self) -> str:
+        return self.encoder
+
+    def knobs(self) -> str:
+        """Those of temperature, momentum and queue size that the method has: "temperature 0.1, "."""
+        import inspect
+
+        from contrast3d import methods
+
+        taken = inspect.signature(getattr(methods, METHODS[self.method])).parameters
+        names = [name for name in ("temperature", "momentum", "queue_size") if name in taken]
+        return "".join(f"{n.replace('_', ' ')} {getattr(self, n):g}, " for n in names if getattr(self, n))
+
+    @property
+    def how_views_differ(self) -> dict:
+        return {"draws": "per-batch" if self.shared_draws else "per-sample", "identical": self.identical_views}
+
     def make_encoder(self, seed: int | None = None) -> nn.Module:
         """The encoder with fresh weights; the same seed gives the same weights."""
         import torch
@@ -221,8 +243,7 @@ class ContrastRecipe(ShapeRecipe):
 
         return ViewLoader(
             shapes, preset(self.augmentation, self.num_points), self.views, self.batch_size, self.seed, ranks.rank,
-            ranks.world, ranks.device, draws="per-batch" if self.shared_draws else "per-sample",
-            identical=self.identical_views,
+            ranks.world, ranks.device, **self.how_views_differ,
         )
 
     def task(self, machine: Machine, ranks: Ranks) -> Task:

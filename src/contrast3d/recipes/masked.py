@@ -169,11 +169,31 @@ class MaskedRecipe(ShapeRecipe):
             found["temperature"] = "--query-loss smooth-l1"
         return found
 
+    @property
+    def method_title(self) -> str:
+        return {"point-mae": "Point-MAE", "recon": "ReCon"}[self.method]
+
+    @property
+    def network(self) -> str:
+        size = f"width {self.width}, depth {self.depth}, {self.num_patches} patches of {self.patch_size}"
+        return f"{self.block} patch transformer, {size}"
+
+    def knobs(self) -> str:
+        """The mask, and of recon who teaches."""
+        told = {"image teacher": self.image_teacher, "text teacher": self.text_teacher,
+                "self-contrast": self.self_contrast}
+        told = {} if self.method == "point-mae" else {k: v for k, v in told.items() if v != "none"}
+        if "text teacher" in told:
+            told["text teacher"] += f" ({self.captions})"
+        return f"mask {self.mask} {self.mask_ratio:g}, " + "".join(f"{k} {v}, " for k, v in told.items())
+
     def projections(self) -> dict[str, int]:
         """Widths of what teachers say, by query."""
+        if self.method == "point-mae":
+            return {}
         from contrast3d.recipes.teachers import dims_of
 
-        return dims_of(self.image_teacher, self.text_teacher) if self.method == "recon" else {}
+        return dims_of(self.image_teacher, self.text_teacher)
 
     def make_encoder(self, seed: int | None = None) -> nn.Module:
         """The encoder with fresh weights; the same seed gives the same weights."""

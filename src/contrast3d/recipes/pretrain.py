@@ -13,12 +13,12 @@ from contrast3d.engine.run_dir import RunDir
 from contrast3d.engine.schedule import Plan
 from contrast3d.errors import ConfigError
 from contrast3d.recipes import table
-from contrast3d.recipes.contrast import ContrastRecipe
 from contrast3d.recipes.machine import Machine
 from contrast3d.recipes.runs import Run, record, record_origin
 from contrast3d.recipes.scene_contrast import SceneRecipe
+from contrast3d.recipes.shape_recipe import ShapeRecipe
 
-Recipe = ContrastRecipe | SceneRecipe
+Recipe = ShapeRecipe | SceneRecipe
 
 
 def pretrain(name: str, recipe: Recipe, machine: Machine | None = None) -> tuple[Run, Outcome]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import shlex
 from collections.abc import Sequence
@@ -17,10 +16,10 @@ from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream.features import extract
 from contrast3d.downstream.retrieval import METRIC
 from contrast3d.engine.distributed import pick_device
-from contrast3d.recipes.contrast import METHODS, ContrastRecipe
 from contrast3d.recipes.runs import Run
 from contrast3d.recipes.scene_contrast import SceneRecipe
 from contrast3d.recipes.scene_report import pairs_page, report_scenes
+from contrast3d.recipes.shape_recipe import ShapeRecipe
 from contrast3d.recipes.table import PROTOCOLS
 from contrast3d.report.gallery import Gallery
 from contrast3d.report.page import views_figure, write_report
@@ -49,7 +48,7 @@ def report(
     predicted, predictor = predictions(results, len(test), step)
     return write_report(
         path or run.path / "report.html",
-        title=f"{run.title}: {METHODS[recipe.method]} on {recipe.dataset}",
+        title=f"{run.title}: {recipe.method_title} on {recipe.dataset}",
         summary=summary(run, test, kind),
         metrics=run.folder.metrics(),
         tables=result_tables(results, step),
@@ -62,7 +61,7 @@ def report(
     )
 
 
-def views_page(recipe: ContrastRecipe | SceneRecipe, path: Path, data_root: Path = Path("data")) -> Path:
+def views_page(recipe: ShapeRecipe | SceneRecipe, path: Path, data_root: Path = Path("data")) -> Path:
     """A page of nothing but pairs of views under the recipe's augmentation; needs no training."""
     if isinstance(recipe, SceneRecipe):
         return pairs_page(recipe, path, data_root)
@@ -71,13 +70,12 @@ def views_page(recipe: ContrastRecipe | SceneRecipe, path: Path, data_root: Path
     )
 
 
-def view_pairs(recipe: ContrastRecipe, shapes: ShapeSet, count: int = VIEW_PAIRS) -> list[ViewPair]:
+def view_pairs(recipe: ShapeRecipe, shapes: ShapeSet, count: int = VIEW_PAIRS) -> list[ViewPair]:
     """Shapes spread over the set, each with two views as training draws them."""
     rows = torch.linspace(0, len(shapes) - 1, count).long().unique()
     chosen = shapes.subset(rows)
     loader = ViewLoader(
-        chosen, preset(recipe.augmentation, recipe.num_points), 2, len(chosen), recipe.seed,
-        draws="per-batch" if recipe.shared_draws else "per-sample", identical=recipe.identical_views,
+        chosen, preset(recipe.augmentation, recipe.num_points), 2, len(chosen), recipe.seed, **recipe.how_views_differ,
     )
     order = loader.order(0).tolist()
     first, second = (_each(view) for view in loader.batch(0, 0))
@@ -107,10 +105,10 @@ def summary(run: Run, shown: ShapeSet, kind: str) -> dict[str, str]:
     text = {
         "recipe": run.name,
         "data": f"{recipe.dataset}; {len(shown)} {kind} of {shown.num_points} points",
-        "encoder": f"{recipe.encoder}, {size:,} parameters, {encoder.embed_dim}-d features",
+        "encoder": f"{recipe.network}, {size:,} parameters, {encoder.embed_dim}-d features",
         "views": f"{recipe.augmentation}, {recipe.num_points} points each",
         "training": f"{recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.optimizer}, lr {recipe.lr:g}, "
-                    f"{_method_knobs(recipe)}{recipe.precision}, seed {recipe.seed}",
+                    f"{recipe.knobs()}{recipe.precision}, seed {recipe.seed}",
     }
     if lines:
         text["trained"] = f"{lines[-1]['epoch']} epochs in {lines[-1]['seconds'] / 60:.1f} minutes"
@@ -118,15 +116,6 @@ def summary(run: Run, shown: ShapeSet, kind: str) -> dict[str, str]:
         text["trained"] = f"{text.get('trained', '0 epochs')}: unfinished, {recipe.epochs} epochs planned"
     text |= {name: origin[key] for name, key in (("machine", "device"), ("commit", "commit")) if key in origin}
     return {**text, "command": command_of(run)}
-
-
-def _method_knobs(recipe: ContrastRecipe) -> str:
-    """Those of temperature, momentum and queue size that the method has: "temperature 0.1, "."""
-    from contrast3d import methods
-
-    taken = inspect.signature(getattr(methods, METHODS[recipe.method])).parameters
-    knobs = [(k.replace("_", " "), getattr(recipe, k)) for k in ("temperature", "momentum", "queue_size") if k in taken]
-    return "".join(f"{name} {value:g}, " for name, value in knobs if value)
 
 
 def command_of(run: Run) -> str:

@@ -17,8 +17,8 @@ from contrast3d.errors import ConfigError, DataError
 from contrast3d.nn.partwise import Partwise
 from contrast3d.nn.rebuild import rebuild
 from contrast3d.recipes import table
-from contrast3d.recipes.contrast import ContrastRecipe
 from contrast3d.recipes.scene_contrast import SceneRecipe
+from contrast3d.recipes.shape_recipe import ShapeRecipe
 
 ORIGIN = "origin.json"
 
@@ -82,7 +82,7 @@ class Run(Trained):
 
     folder: RunDir
     name: str
-    recipe: ContrastRecipe | SceneRecipe
+    recipe: ShapeRecipe | SceneRecipe
 
     def make_encoder(self) -> nn.Module:
         return self.recipe.make_encoder()
@@ -127,14 +127,14 @@ class FittedRun(Trained):
         return rebuild(self.described) if self.given is None else self.given
 
 
-def overrides_of(name: str, recipe: ContrastRecipe | SceneRecipe) -> dict:
+def overrides_of(name: str, recipe: ShapeRecipe | SceneRecipe) -> dict:
     """The fields in which `recipe` differs from the one called `name`, with its own values."""
     default = table.find(name)
     values = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(default)}
     return {key: value for key, value in values.items() if value != getattr(default, key)}
 
 
-def record(name: str, recipe: ContrastRecipe | SceneRecipe, data_hash: str | None = None) -> dict:
+def record(name: str, recipe: ShapeRecipe | SceneRecipe, data_hash: str | None = None) -> dict:
     """What recipe.json holds. data_hash: of the shapes that train, so that a resume notices when they changed."""
     written = {"recipe": name, "fields": dataclasses.asdict(recipe)}
     return written if data_hash is None else {**written, "data_hash": data_hash}

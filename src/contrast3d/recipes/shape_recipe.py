@@ -32,6 +32,25 @@ class ShapeRecipe(ABC):
     num_points: int
     augmentation: str
 
+    @property
+    @abstractmethod
+    def method_title(self) -> str:
+        """What reports call the method."""
+
+    @property
+    @abstractmethod
+    def network(self) -> str:
+        """What reports call the encoder."""
+
+    @abstractmethod
+    def knobs(self) -> str:
+        """What the report says of the method's own knobs: "temperature 0.1, "."""
+
+    @property
+    def how_views_differ(self) -> dict:
+        """Arguments of the loader of views, where a recipe has views drawn otherwise than usual."""
+        return {}
+
     @abstractmethod
     def make_encoder(self, seed: int | None = None) -> nn.Module:
         """The encoder with fresh weights; the same seed gives the same weights."""
