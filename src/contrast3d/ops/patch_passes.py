@@ -60,9 +60,10 @@ class Norm:
         self.shift = (bias - scale * self.center).to(weight.dtype)
         self.scale = scale.to(weight.dtype)
 
-    def backward(self, sums: Tensor, bias_grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def backward(self, sums: Tensor, bias_grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """From sums = sum of d z^T and bias_grad = sum of d, d = dL/d(scale y + shift), of this process
-        -> gradients of weight and of V, and the parts (D,), (D, D) of dL/dz = V^T (scale d) - part - (z - mean) matrix.
+        -> gradients of weight and of V, and the parts (D,), (D, D) of dL/dz = V^T (scale d) - part - (z - mean) matrix,
+        None in evaluation.
         """
         sums, bias_grad = sums.double(), bias_grad.double()
         weight_grad = self.inv_std * ((self.of * sums).sum(1) - self.center * bias_grad)
