@@ -1,4 +1,4 @@
-"""ReCon's single-modal contrast, which reads class labels. NT-Xent of two maskings is its counterpart that reads none."""
+"""ReCon's single-modal contrast, which reads class labels; NT-Xent of two maskings is the one that reads none."""
 
 from __future__ import annotations
 
