@@ -13,6 +13,7 @@ from contrast3d.nn.batch_norm import BatchNorm
 from contrast3d.ops.farthest_point_sampling import farthest_point_sampling
 from contrast3d.ops.gather import gather
 from contrast3d.ops.knn import knn
+from contrast3d.ops.patch_embed import PatchWeights, Running, patch_embed
 
 ORIGIN = 1e-3  # squared norm up to which the released sampling never picks a point, the first one aside
 
@@ -93,7 +94,12 @@ class PatchEmbed(nn.Module):
 
     def forward(self, points: Float[Tensor, "b g k 3"], visible: Bool[Tensor, "b g"] | None = None) -> Tensor:
         """Patches (B, G, K, 3) -> tokens (B, V, C) of those that are visible, equally many of each cloud."""
-        x = self.conv2(self.norm1(self.conv1(points)).relu())
-        whole = x.amax(2, keepdim=True).expand_as(x)
-        x = self.norm2(self.conv3(torch.cat([whole, x], -1))).relu()
-        return self.conv4(x if visible is None else select(x, visible)).amax(2)
+        norms = self.norm1, self.norm2
+        if self.training:
+            for norm in norms:
+                norm.num_batches_tracked += 1
+        one, two, three, four = ((conv.weight, conv.bias) for conv in (self.conv1, self.conv2, self.conv3, self.conv4))
+        first, second = ((norm.weight, norm.bias) for norm in norms)
+        running = Running(*(t for norm in norms for t in (norm.running_mean, norm.running_var)))
+        return patch_embed(points, PatchWeights(*one, *first, *two, *three, *second, *four), running, self.training,
+                           visible, self.norm1.momentum, self.norm1.eps)
