@@ -44,13 +44,13 @@ def check(ours, expected, *inputs):
 
 def test_chamfer_losses_are_those_of_point_mae():
     predicted, target = (z.detach().view(4, -1, 3).requires_grad_() for z in (rows(24, 3), rows(32, 3, 1)))
-    l1 = l2 = 0
-    for p, t in zip(predicted, target):
-        table = torch.cdist(p, t)
-        l2 = l2 + (table.amin(1) ** 2).mean() / 4 + (table.amin(0) ** 2).mean() / 4
-        l1 = l1 + (table.amin(1).mean() + table.amin(0).mean()) / 8
-    check(chamfer_l2(predicted, target), l2, predicted, target)
-    check(chamfer_l1(predicted, target), l1, predicted, target)
+    for loss in (chamfer_l2, chamfer_l1):
+        expected = 0
+        for p, t in zip(predicted, target):
+            table = torch.cdist(p, t)
+            parts = [table.amin(1), table.amin(0)]
+            expected = expected + sum((x**2).mean() if loss is chamfer_l2 else x.mean() / 2 for x in parts) / 4
+        check(loss(predicted, target), expected, predicted, target)
 
 
 # Regression of features.
