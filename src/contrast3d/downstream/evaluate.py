@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream import baselines
 from contrast3d.downstream.features import extract
+from contrast3d.downstream.few_shot_tuned import few_shot_finetune as few_shot_finetune
 from contrast3d.downstream.finetune import finetune as finetune
 from contrast3d.downstream.finetune import finetune_best_on_test as finetune_best_on_test
 from contrast3d.downstream.probes import Prediction, probe, probe_all, probe_few
 from contrast3d.downstream.registration import registration as registration
+from contrast3d.downstream.released_svm import svm_released as svm_released
 from contrast3d.downstream.retrieval import retrieval as retrieval
 from contrast3d.downstream.semantic_segmentation import segmentation as segmentation
 from contrast3d.downstream.semantic_segmentation import segmentation_best_on_test as segmentation_best_on_test

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream import baselines
 from contrast3d.downstream.features import extract
 from contrast3d.downstream.probes import probe, probe_all
@@ -33,20 +34,15 @@ def few_shot(
     from the test split; every contestant sees the same trials. A class takes part where it has k training shapes.
     kind: of the probe (see probes.probe); its knob is chosen on folds of the n k labelled shapes.
     """
-    if min(ways, default=0) < 2 or min(shots, default=0) < 2 or queries < 1 or trials < 1:
-        raise ConfigError(f"ways = {tuple(ways)}, shots = {tuple(shots)}, queries = {queries}, trials = {trials}; "
-                          "expected at least 2 ways, 2 shots (for the folds that choose the knob), 1 query and 1 trial")
+    check_trials(ways, shots, queries, trials)
     started = time.perf_counter()
     train, test = labelled_splits(data)
     tell = on_progress or (lambda message: None)
     seeds = tuple(range(seed, seed + trials))
-    conditions = {f"{n}-way {k}-shot": (n, k) for n in ways for k in shots}
+    conditions = conditions_of(ways, shots)
     table = Table(f"few-shot {kind} probe", train.title.removesuffix(" train"), name, tuple(conditions), seeds,
                   f"{train.hash}-{test.hash}", test.labels, train.classes, heading="trials of")
-    episodes = {
-        (condition, s): episode(train.labels, test.labels, n, k, queries, s)
-        for condition, (n, k) in conditions.items() for s in seeds
-    }
+    episodes = episodes_of(train, test, conditions, queries, seeds)
     fresh = baselines.untrained_maker(encoder, make_untrained)
     contestants: dict[str, list[Callable[[], baselines.FeaturePair]]] = {
         TRAINING_FREE: [lambda: baselines.training_free(train, test)],
@@ -71,6 +67,28 @@ def few_shot(
             table.add(contestant, condition, prediction)
     table.wall_s = time.perf_counter() - started
     return table
+
+
+def check_trials(ways: Sequence[int], shots: Sequence[int], queries: int, trials: int) -> None:
+    """A ConfigError where there is nothing to tell apart, to learn from or to ask."""
+    if min(ways, default=0) < 2 or min(shots, default=0) < 2 or queries < 1 or trials < 1:
+        raise ConfigError(f"ways = {tuple(ways)}, shots = {tuple(shots)}, queries = {queries}, trials = {trials}; "
+                          "expected at least 2 ways, 2 shots (for the folds that choose the knob), 1 query and 1 trial")
+
+
+def conditions_of(ways: Sequence[int], shots: Sequence[int]) -> dict[str, tuple[int, int]]:
+    """The columns of a table: name -> (n, k)."""
+    return {f"{n}-way {k}-shot": (n, k) for n in ways for k in shots}
+
+
+def episodes_of(
+    train: ShapeSet, test: ShapeSet, conditions: dict[str, tuple[int, int]], queries: int, seeds: Sequence[int]
+) -> dict[tuple[str, int], tuple[Int[Tensor, " a"], Int[Tensor, " b"]]]:
+    """The trials by (condition, seed): rows of train and rows of test."""
+    return {
+        (condition, s): episode(train.labels, test.labels, n, k, queries, s)
+        for condition, (n, k) in conditions.items() for s in seeds
+    }
 
 
 def episode(

@@ -14,7 +14,12 @@ from contrast3d.errors import ConfigError
 MAJORITY, SUPERVISED, TRAINING_FREE, UNTRAINED = "majority class", "supervised", "training-free", "untrained encoder"
 FROZEN, SCRATCH = "linear probe, frozen", "from scratch"
 SCRATCH_LAST, TUNED_LAST = "from scratch, last epoch", "fine-tuned, last epoch"  # beside the best ones on test
-BASELINES = (MAJORITY, SUPERVISED, TRAINING_FREE, UNTRAINED, FROZEN, SCRATCH, SCRATCH_LAST, TUNED_LAST)
+UNTRAINED_LAST = "untrained encoder, last epoch"
+VOTED = {  # by the kind of vote
+    "mean": "fine-tuned, mean of 10 passes", "published": "fine-tuned, best vote of 10 passes on test",
+}
+BASELINES = (MAJORITY, SUPERVISED, TRAINING_FREE, UNTRAINED, FROZEN, SCRATCH, SCRATCH_LAST, TUNED_LAST, UNTRAINED_LAST,
+             *VOTED.values())
 COMPARED = (TRAINING_FREE, UNTRAINED, FROZEN, SCRATCH)  # what has to be beaten; tables show by how much
 METRICS = ("accuracy", "balanced_accuracy")
 LABELS = "labels per class"
