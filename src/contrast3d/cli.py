@@ -39,6 +39,7 @@ usage: contrast3d VERB [arguments]        contrast3d VERB --help explains each v
   export RUN -o FOLDER      the encoder as safetensors, ONNX and torch.export, checked
   data list | check NAME    the data sets there are; what is missing of one and how it must look
   data prepare pairs SOURCE -o FOLDER   RGB-D scans into views of scenes and all pairs of them that overlap
+  data prepare teachers DATASET         what image and text networks say of shapes, for training (recon-*)
   doctor                    this machine: devices, versions, speed, what is missing and how to mend it
 
 Begin with:  contrast3d demo
@@ -206,6 +207,7 @@ def _evaluate(arguments: list[str]) -> int:
         draws=options.draws, seed=options.seed, supervised_seconds=options.supervised_seconds,
         ways=options.ways, shots=options.shots, trials=options.trials, epochs=options.epochs, dataset=options.dataset,
         up=options.up, scenes=options.scenes, steps=options.steps, published=options.published,
+        mode=options.mode, voting=options.voting, augmentation=options.augmentation, readout=options.readout,
         device=options.device, on_progress=_tell,
     )
     _print(table.render())

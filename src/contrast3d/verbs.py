@@ -16,6 +16,7 @@ from contrast3d.recipes.machine import Machine, is_first_process, told_once
 from contrast3d.recipes.options import DedupeOptions, EmbedOptions, ExportOptions, GalleryOptions, SearchOptions
 from contrast3d.recipes.prepare_options import PairsOptions
 from contrast3d.recipes.table import suggestion
+from contrast3d.recipes.teacher_options import TeachersOptions
 
 SHORT = {"-o": "--out", "-k": "--k"}
 
@@ -122,14 +123,38 @@ def export(arguments: list[str]) -> int:
 
 
 def prepare(arguments: list[str]) -> int:
-    """contrast3d data prepare pairs SOURCE -o FOLDER"""
+    """contrast3d data prepare pairs|teachers"""
+    known = {"pairs": _prepare_pairs, "teachers": _prepare_teachers}
+    usage = "contrast3d data prepare pairs SOURCE -o FOLDER | teachers DATASET [-o FOLDER] [--field value ...]"
+    more = ("pairs finds the views of RGB-D scans that overlap; teachers writes what image and text networks say of "
+            "shapes.\nEach explains itself with --help.")
+    what, rest = positional(arguments, usage, more)
+    if what not in known:
+        raise ConfigError(f"data prepare: nothing called {what!r}{suggestion(what, known)}; there is: "
+                          f"{', '.join(known)}")
+    return known[what](rest)
+
+
+def _prepare_teachers(arguments: list[str]) -> int:
+    verb, about = "data prepare teachers DATASET", "What image and text networks say of the shapes of a set."
+    usage = "contrast3d data prepare teachers DATASET [-o FOLDER] [--split train] [--field value ...]"
+    more = ("DATASET is a name of `contrast3d data list`, or your own file or folder of shapes. It needs\npip install "
+            f"'contrast3d[teachers]'.\n\n{help_of(TeachersOptions, verb)}")
+    dataset, rest = positional(arguments, usage, more)
+    options = _parse(TeachersOptions, rest, verb, about)
+    Machine(threads=options.threads).set_threads()
+    from contrast3d.recipes.prepare_teachers import prepare_dataset
+
+    for line in prepare_dataset(dataset, options):
+        print(line)
+    return 0
+
+
+def _prepare_pairs(arguments: list[str]) -> int:
     usage = "contrast3d data prepare pairs SOURCE -o FOLDER [--every 25] [--min-overlap 0.3] [--field value ...]"
     more = ("SOURCE is a scan or a folder of scans: ScanNet (.sens or exported frames), 7-Scenes, TUM RGB-D, or "
             f"fragments\nof 3DMatch (.npz or cloud_bin_N.pth).\n\n{help_of(PairsOptions, 'data prepare pairs SOURCE')}")
-    what, rest = positional(arguments, usage, more)
-    if what != "pairs":
-        raise ConfigError(f"data prepare: nothing called {what!r}{suggestion(what, ('pairs',))}; there is: pairs")
-    source, rest = positional(rest, usage, more)
+    source, rest = positional(arguments, usage, more)
     options = _parse(PairsOptions, rest, "data prepare pairs SOURCE", "Views of scenes, and which of them overlap.")
     Machine(threads=options.threads).set_threads()
     from contrast3d.recipes.prepare import prepare_pairs
