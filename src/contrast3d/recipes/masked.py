@@ -25,8 +25,7 @@ LEAST = {"shape_points": 2, "num_points": 2, "width": 1, "depth": 1, "num_patche
          "decoder_depth": 1, "teacher_views": 1, "batch_size": 2, "probe_every": 1, "holdout": 0}
 OF_RECON = ("image_teacher", "text_teacher", "captions", "teacher_views", "query_loss", "self_contrast",
             "stop_gradient", "temperature")
-OF_IMAGE, OF_TEXT = ("img",), ("text",)
-SIZES = {"tiny": (192, 12), "small": (256, 12), "base": (384, 12)}  # width and depth in ReCon's paper
+RELEASED_LEAST_LR = 1e-6
 
 
 @dataclass(frozen=True)
@@ -250,5 +249,7 @@ class MaskedRecipe(ShapeRecipe):
         names = {field.name for field in dataclasses.fields(Training)} & {f.name for f in dataclasses.fields(self)}
         values = {name: getattr(self, name) for name in names}
         values["clip_norm"] = self.clip_norm or None
+        if self.schedule == "cosine-epochs":
+            values |= {"warmup_start_lr": RELEASED_LEAST_LR, "min_lr": RELEASED_LEAST_LR}
         values["warmup_epochs"] = min(self.warmup_epochs, self.epochs / 2)
         return Training(**values)

@@ -2,11 +2,16 @@
 
     contrast3d pretrain point-mae-ldraw40
     contrast3d evaluate svm runs/point-mae-ldraw40
+
+With --block two-stream --queries cls img text it is the Point-MAE that ReCon's tables mark with a dagger: ReCon's
+network, whose queries learn nothing.
 """
 
-from contrast3d.recipes.masked import MaskedRecipe
+from dataclasses import replace
 
-RECIPE = MaskedRecipe(
-    method="point-mae", dataset="LDraw40", num_points=1024, augmentation="scale-shift", width=192, depth=6,
-    num_patches=64, patch_size=32, decoder_depth=2, epochs=60, batch_size=32, lr=1e-3, warmup_epochs=5.0,
+from contrast3d.recipes import recon_ldraw40
+
+RECIPE = replace(
+    recon_ldraw40.RECIPE, method="point-mae", image_teacher="none", block="standard", queries=(),
+    readout=("max", "mean"),
 )
