@@ -120,14 +120,14 @@ class PatchTransformer(Rebuildable):
         visible = None if mask is None else ~mask
         x = self.embed(patches.points, visible)
         centers = patches.centers if visible is None else select(patches.centers, visible)
-        position, q, q_position = self.position(centers), *self._fresh_queries(len(centers))
+        position, q, q_position = self.position(centers), *self._fresh_queries(centers.shape[0])
         kept = []
         for number, block in enumerate(self.blocks, 1):
             q, x = block(q + q_position, x + position, detach)
             if number in levels:
                 kept.append(x)
         q, x = self.norm(q), self.norm(x)
-        return Encoded(dict(zip(self.queries, q.unbind(1))), x, centers, kept)
+        return Encoded({name: q[:, i] for i, name in enumerate(self.queries)}, x, centers, kept)
 
     def _fresh_queries(self, clouds: int) -> tuple[Tensor, Tensor]:
         """(B, Q, C) queries as they enter, and (Q, C) their positions."""
@@ -161,7 +161,7 @@ class PatchTransformer(Rebuildable):
     def attention(self, patches: Patches, block: int = -1) -> tuple[dict[str, Tensor], Float[Tensor, "b g g"]]:
         """Attention in a block, the mean over heads: of each query (B, G) and of each token (B, G, G) over tokens."""
         x, position, (q, q_position) = (
-            self.embed(patches.points), self.position(patches.centers), self._fresh_queries(len(patches.centers)))
+            self.embed(patches.points), self.position(patches.centers), self._fresh_queries(patches.centers.shape[0]))
         wanted = self.blocks[block]
         for each in self.blocks:
             q, x = q + q_position, x + position

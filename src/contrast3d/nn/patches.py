@@ -75,7 +75,7 @@ def _lowest(keys: Tensor, count: int) -> Tensor:
 
 def select(values: Float[Tensor, "b g *rest"], chosen: Bool[Tensor, "b g"]) -> Float[Tensor, "b v *rest"]:
     """The chosen patches of each cloud, which are equally many, in order."""
-    return values[chosen].view(len(values), -1, *values.shape[2:])
+    return values[chosen].view(values.shape[0], -1, *values.shape[2:])
 
 
 class PatchEmbed(nn.Module):

@@ -162,7 +162,7 @@ def _normalised(x: Tensor, weight: Tensor, bias: Tensor, running: tuple, trainin
     """Batch norm over all but the last axis -> result, mean, variance, count, of every process."""
     mean, var = running
     x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-    count = float(x[..., 0].numel())
+    count = float(x[..., 0].numel()) if training else 0.0  # a traced batch has no number
     if training:
         flat = x.flatten(0, 1)
         if world_size() > 1:
