@@ -125,7 +125,9 @@ def _encoder_prefix(model: nn.Module) -> str:
 
 def _shared_name(name: str, prefix: str) -> str:
     """A tensor's name in a model -> in a method, where the encoder's begin with "encoder."."""
-    return ENCODER + name.removeprefix(prefix) if name.startswith(prefix) else name
+    if name.startswith(prefix):
+        return ENCODER + name.removeprefix(prefix)
+    return f"{HEAD}0.{name.removeprefix(HEAD)}" if name in (f"{HEAD}weight", f"{HEAD}bias") else name  # a linear head
 
 
 def _named(state: State, where: str) -> tuple[dict[str, tuple[str, Tensor]], dict[str, str]]:
