@@ -10,7 +10,7 @@ import tiny
 
 from contrast3d import cli
 from contrast3d.errors import ConfigError
-from contrast3d.recipes import evaluate as module
+from contrast3d.recipes import evaluate_flags as module
 from contrast3d.recipes import reporting, table
 from contrast3d.recipes.compare import compare, tables
 from contrast3d.recipes.evaluate import evaluate

@@ -26,15 +26,23 @@ class EvaluateOptions:
         seed: of the first draw.
         supervised_seconds: also train the same network on the labels alone for so long, at 10 labels per class and at
             all of them, once per draw; 0 does not.
-        ways: of few-shot, classes per problem.
-        shots: of few-shot, labelled shapes per class.
-        trials: of few-shot, problems per number of ways and shots.
-        epochs: of finetune, passes over the labelled shapes (more where the labels are few); 0 takes 15.
+        ways: of few-shot and few-shot-finetune, classes per problem.
+        shots: of the same, labelled shapes per class.
+        trials: of the same, problems per number of ways and shots.
+        readout: of linear, svm, knn and few-shot on a patch transformer, what they read, side by side: queries, cls,
+            img, text, queries-max, max, mean, max+mean (over tokens); default as the recipe has it.
+        epochs: of fine-tuning, passes over the labelled shapes (more where the labels are few); 0 takes 15.
+        mode: of fine-tuning, full trains all weights; mlp-linear and mlp-3 a head of one or three layers, and the class
+            token where there is one, on the frozen encoder.
+        voting: of finetune, mean adds a row of the mean over ten passes; published the best of 299 such votes on test:
+            only to compare with papers that do so.
+        augmentation: of fine-tuning, a preset other than the recipe's: scale-shift, rotate-up, objects ...
         scenes: of registration, which scenes of the data set, by name or a part of it; default those that the recipe
             kept from training.
         steps: of segmentation, optimiser steps of each training; 0 takes 300.
-        published: of segmentation on S3DIS and ScanNet, train as the released scripts do (60,000 steps of 48 scenes,
-            SGD, voxels of 5 and 2 cm), the best weights being those best on test: only to compare with such papers.
+        published: train as the released scripts do, the best weights being those best on test: only to compare with
+            such papers. Of fine-tuning, as ReCon's (of standard blocks: Point-MAE's) do, for 301 epochs; of
+            segmentation on S3DIS and ScanNet, 60,000 steps of 48 scenes, SGD, voxels of 5 and 2 cm.
         device: auto, cpu, cuda, cuda:1 or mps.
         threads: CPU threads; 0 takes all that torch sees.
     """
@@ -49,7 +57,11 @@ class EvaluateOptions:
     ways: tuple[int, ...] = (5, 10)
     shots: tuple[int, ...] = (10, 20)
     trials: int = 10
+    readout: tuple[str, ...] = ()
     epochs: int = 0
+    mode: Literal["full", "mlp-linear", "mlp-3"] = "full"
+    voting: Literal["none", "mean", "published"] = "none"
+    augmentation: str = ""
     scenes: tuple[str, ...] = ()
     steps: int = 0
     published: bool = False
