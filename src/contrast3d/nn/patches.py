@@ -43,16 +43,18 @@ def group(points: Float[Tensor, "b n 3"], num_patches: int, patch_size: int, ski
     if n < least:
         raise DataError("clouds", f"{n} points each", f"at least {least}, for {num_patches} patches of {patch_size}",
                         "fewer or smaller patches (--num-patches, --patch-size), or more points")
-    chosen = farthest_point_sampling(_without_origin(points) if skip_origin else points, num_patches)
+    chosen = _away_from_origin(points, num_patches) if skip_origin else farthest_point_sampling(points, num_patches)
     centers = gather(points, chosen)
     index = knn(points, patch_size, centers)
     return Patches(centers, gather(points, index) - centers[:, :, None], index)
 
 
-def _without_origin(points: Tensor) -> Tensor:
-    """Points near the origin moved onto the first point, so that nothing is farther from them than zero."""
-    near = points.square().sum(-1, keepdim=True) <= ORIGIN
-    return torch.where(near, points[:, :1], points)
+def _away_from_origin(points: Tensor, num_patches: int) -> Tensor:
+    """The sample (B, G) without points near the origin: the first one again, where no others are left."""
+    near = points.square().sum(-1) <= ORIGIN
+    moved = torch.where(near[..., None], points[:, :1], points)  # nothing is farther from them than zero then
+    chosen = farthest_point_sampling(moved, num_patches)
+    return chosen.masked_fill(near.gather(1, chosen), 0)
 
 
 def random_mask(clouds: int, patches: int, ratio: float, device: torch.device | str = "cpu") -> Bool[Tensor, "b g"]:
