@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from contrast3d.ops.kernels.panels import ROWS, add_outer, add_product, to_pairs
+from contrast3d.ops.kernels.panels import ROWS, add_outer, add_product, exchange, to_pairs
 from contrast3d.ops.kernels.patch_embed import PIECES, first_layer, rectify
 from contrast3d.ops.kernels.threads import kernel
 
@@ -16,16 +16,28 @@ BLOCK_ROWS = 192  # winning points of a block
 
 
 @kernel
-def exchange(slots, factors, weight, values, grad, weight_grad):
-    """grad[d, slots[c]] += factors[c] weight[d, c] and weight_grad[d, c] += factors[c] values[d, slots[c]]."""
-    width = values.shape[2]
+def rectify_back(grad, values, count):
+    """grad = 0 where values are not above zero, in the first `count` rows."""
     for d in range(values.shape[0]):
-        for c in range(len(slots)):
-            factor = factors[c]
-            to, source, w, w_grad = grad[d, slots[c]], values[d, slots[c]], weight[d, c], weight_grad[d, c]
-            for j in range(width):
-                to[j] += factor * w[j]
-                w_grad[j] += factor * source[j]
+        for q in range(count):
+            to, row = grad[d, q], values[d, q]
+            for j in range(values.shape[2]):
+                to[j] = to[j] if row[j] > 0 else 0
+
+
+@kernel
+def add_affine(points, at, grad, count, sums):
+    """sums[:3, d] += sum over q < count of points[at + q] grad[d, q]^T, and sums[3, d] += that of grad[d, q]."""
+    for d in range(grad.shape[0]):
+        first, second, third, alone = sums[0, d], sums[1, d], sums[2, d], sums[3, d]
+        for q in range(count):
+            x, y, z = points[at + q, 0], points[at + q, 1], points[at + q, 2]
+            row = grad[d, q]
+            for j in range(grad.shape[2]):
+                first[j] += row[j] * x
+                second[j] += row[j] * y
+                third[j] += row[j] * z
+                alone[j] += row[j]
 
 
 def _token_kernel(low: bool):
@@ -75,13 +87,10 @@ def _token_kernel(low: bool):
                 back[:] = 0
                 for i in range(block):
                     exchange(slots[i], grad[v + i], last_weight, y, back, last_sums[piece])
+                rectify_back(back, y, count)
                 for d in range(y.shape[0]):
                     for q in range(count):
-                        total = patch_grad[owner[q] // size, d * width : (d + 1) * width]
-                        for j in range(width):
-                            value = back[d, q, j] if y[d, q, j] > 0 else 0
-                            back[d, q, j] = value
-                            total[j] += value
+                        patch_grad[owner[q] // size, d * width : (d + 1) * width] += back[d, q]
                 add_outer(back, h, count, middle_sums[piece])
                 h_back[:] = 0
                 if low:
@@ -135,16 +144,8 @@ def _gather_kernel(low: bool):
                     for c in range(len(slots)):
                         slots[c] = arg[p + i, c] + i * size
                     exchange(slots, grad[p + i], weight, h, back, weight_sums[piece])
-                for d in range(panels):
-                    for q in range(count):
-                        x, y, z = points[p * size + q, 0], points[p * size + q, 1], points[p * size + q, 2]
-                        for j in range(width):
-                            value = back[d, q, j] if h[d, q, j] > 0 else 0
-                            back[d, q, j] = value
-                            sums[0, d, j] += value * x
-                            sums[1, d, j] += value * y
-                            sums[2, d, j] += value * z
-                            sums[3, d, j] += value
+                rectify_back(back, h, count)
+                add_affine(points, p * size, back, count, sums)
                 if len(points_grad):
                     for q in range(count):
                         for axis in range(3):
