@@ -145,7 +145,7 @@ def _train(
                 break
 
             # 2. One optimiser step over `accumulate` batches.
-            set_lr(optimizer, plan.lr_factor(position.step, position.seconds))
+            set_lr(optimizer, lambda peak: plan.lr(position.step, position.seconds, peak))
             if hasattr(method, "before_step"):
                 method.before_step(progress)
             optimizer.zero_grad()

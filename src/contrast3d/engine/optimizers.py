@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -48,7 +50,7 @@ def _split_by_decay(group: dict) -> list[dict]:
     return [part for part in parts if part["params"]]
 
 
-def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Scale every group's own learning rate by the schedule's factor."""
+def set_lr(optimizer: torch.optim.Optimizer, lr: Callable[[float], float]) -> None:
+    """Give every group what the schedule has for its own peak."""
     for group in optimizer.param_groups:
-        group["lr"] = group["initial_lr"] * factor
+        group["lr"] = lr(group["initial_lr"])
