@@ -114,7 +114,7 @@ def test_queries_and_a_token_are_painted():
     tokens = np.full((G, G), 1 / G)
     told = attention_picture(points, centers, index, {"img": towards, "text": np.ones(G)}, tokens, asking=2)
     assert [name for name, _ in told] == [
-        f"img: {towards.max() / towards.mean():.1f} × mean", "text: 1.0 × mean", "a token (blue): 1.0 × mean"]
+        f"img: {towards.max() / towards.mean():.1f} × mean", "text: 1.0 × mean", "token (blue): 1.0 × mean"]
     (_, img), (_, even), (_, token) = told
     dark = masked.RAMP[3]
     assert ink(img, dark) > 100

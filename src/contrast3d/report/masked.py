@@ -152,7 +152,7 @@ def attention_picture(
     if tokens is not None:
         if asking is None:
             asking = int((centers @ camera()[2]).argmax())
-        asked.append(("a token (blue)", tokens[asking], index[asking]))
+        asked.append(("token (blue)", tokens[asking], index[asking]))
     out = []
     for name, given, own in asked:
         values = patch_attention(points, centers, index, given)
