@@ -162,14 +162,14 @@ class PatchTransformer(Rebuildable):
         """Attention in a block, the mean over heads: of each query (B, G) and of each token (B, G, G) over tokens."""
         x, position, (q, q_position) = (
             self.embed(patches.points), self.position(patches.centers), self._fresh_queries(patches.centers.shape[0]))
-        wanted = self.blocks[block]
-        for each in self.blocks:
-            q, x = q + q_position, x + position
-            if each is wanted:
-                of_queries, of_tokens = each.weights(q, x)
-                return dict(zip(self.queries, of_queries.unbind(1))), of_tokens
-            q, x = each(q, x)
-        raise ConfigError(f"block {block} of {len(self.blocks)}")
+        depth = len(self.blocks)
+        if not -depth <= block < depth:
+            raise ConfigError(f"block {block} of {depth}; expected one from {-depth} to {depth - 1}")
+        *before, wanted = self.blocks[: block % depth + 1]
+        for each in before:
+            q, x = each(q + q_position, x + position)
+        of_queries, of_tokens = wanted.weights(q + q_position, x + position)
+        return dict(zip(self.queries, of_queries.unbind(1))), of_tokens
 
     def with_queries(self, *names: str, readout: Sequence[str]) -> PatchTransformer:
         """A copy with these queries: those that it has already keep their weights, the others are fresh."""
