@@ -108,9 +108,8 @@ def to_pairs(values, pairs, count):
     bits, words = values.view(np.uint32), pairs.view(np.uint32)
     for d in range(values.shape[0]):
         for q in range(count):
-            row, to = bits[d, q], words[d, q]
             for j in range(HALF):
-                low, high = row[j], row[j + HALF]
-                low = (low + np.uint32(0x7FFF) + ((low >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
-                high = (high + np.uint32(0x7FFF) + ((high >> np.uint32(16)) & np.uint32(1))) & np.uint32(0xFFFF0000)
-                to[j] = low | high
+                low, high = bits[d, q, j], bits[d, q, j + HALF]
+                low = np.uint32(low + np.uint32(0x7FFF) + ((low >> np.uint32(16)) & np.uint32(1)))  # numba widens sums
+                high = np.uint32(high + np.uint32(0x7FFF) + ((high >> np.uint32(16)) & np.uint32(1)))
+                words[d, q, j] = (low >> np.uint32(16)) | (high & np.uint32(0xFFFF0000))
