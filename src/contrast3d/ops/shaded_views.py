@@ -36,11 +36,11 @@ class Look:
     background: float = 1.0
     ambient: float = 0.35
     darkening: float = 0.5
-    neighbors: int = 12
-    disc: float = 0.9
+    neighbors: int = 32
+    disc: float = 0.85
     sharp: int = 2
-    smooth: float = 1.5
-    behind: float = 1.0
+    smooth: float = 1.8
+    behind: float = 1.2
     fine: int = 1
 
     def __post_init__(self):

@@ -31,6 +31,7 @@ class Teacher(Protocol):
     def __call__(self, clouds: Clouds) -> dict[str, Tensor]: ...
 
 
+@runtime_checkable
 class ImageTeacher(Protocol):
     """A network of pictures. size: pixels it wants; weights: digits of the hash of its file."""
 
@@ -43,6 +44,7 @@ class ImageTeacher(Protocol):
         """Pictures in 0 to 1 -> features, no gradient."""
 
 
+@runtime_checkable
 class TextTeacher(Protocol):
     """A network of sentences."""
 

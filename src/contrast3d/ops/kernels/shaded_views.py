@@ -110,7 +110,7 @@ def _draw(seen, normals, radii, depth):
     """depth (H, W) = the nearest disc at each pixel, towards the viewer; FAR where none is.
 
     seen (N, 3) pixels right and down, and pixels towards the viewer; normals (N, 3) in the same axes, facing the
-    viewer; radii (N,) in pixels.
+    viewer; radii (N,) in pixels. Every disc covers the pixel that it lies in, if it is seen on edge or not.
     """
     height, width = depth.shape
     depth[:] = FAR
@@ -122,7 +122,8 @@ def _draw(seen, normals, radii, depth):
             for u in range(max(0, math.ceil(x - r)), min(width - 1, math.floor(x + r)) + 1):
                 dx, dy = u - x, v - y
                 dz = right * dx + down * dy
-                if dx * dx + dy * dy + dz * dz <= r * r and z + dz > depth[v, u]:
+                inside = dx * dx + dy * dy + dz * dz <= r * r or (abs(dx) <= 0.5 and abs(dy) <= 0.5)
+                if inside and z + dz > depth[v, u]:
                     depth[v, u] = z + dz
 
 
@@ -144,7 +145,8 @@ def _mix(seen, normals, radii, reach, behind, depth, sums):
                 dx, dy = u - x, v - y
                 dz = right * dx + down * dy
                 away = dx * dx + dy * dy + dz * dz
-                if away <= r * r and depth[v, u] > FAR and depth[v, u] <= lowest + dz:
+                inside = away <= r * r or (abs(dx) <= 0.5 and abs(dy) <= 0.5)
+                if inside and FAR < depth[v, u] <= lowest + dz:
                     weight = math.exp(share * away)
                     sums[v, u, 0] += weight * a
                     sums[v, u, 1] += weight * b
