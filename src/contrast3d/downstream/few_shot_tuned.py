@@ -92,10 +92,12 @@ def _named(ended: Ended, classes: Int[Tensor, " l"]) -> Ended:
 
 
 def _probed(encoder: nn.Module, train: ShapeSet, test: ShapeSet, episodes: dict) -> list[Prediction]:
-    """The linear probe of the frozen encoder on each trial."""
-    x, y = extract(encoder, train), extract(encoder, test)
+    """The linear probe of the frozen encoder on each trial; only shapes that take part are encoded."""
+    used = [torch.cat(rows).unique() for rows in zip(*episodes.values())]
+    x, y = (extract(encoder, shapes.subset(rows)) for shapes, rows in zip((train, test), used))
+    place = torch.searchsorted
     return probe_all([
-        partial(probe, "linear", x[a], train.labels[a], y[b], test.labels[b],
+        partial(probe, "linear", x[place(used[0], a)], train.labels[a], y[place(used[1], b)], test.labels[b],
                 None if train.groups is None else train.groups[a], s)
         for (_, s), (a, b) in episodes.items()
     ])
