@@ -9,8 +9,10 @@ from contrast3d.nn.batch_norm import BatchNorm
 from contrast3d.nn.dgcnn import DGCNN
 from contrast3d.nn.edge_conv import EdgeConv
 from contrast3d.nn.heads import projector
+from contrast3d.nn.patch_transformer import PatchTransformer
 from contrast3d.nn.pointnet import PointNet
 from contrast3d.nn.sparse_unet import SparseUNet
+from contrast3d.nn.two_towers import TwoTowers
 from contrast3d.types import Clouds
 
 
@@ -24,6 +26,7 @@ def sparse(out_channels, in_features=3, **options):
     return network
 
 
+PATCHES = {"width": 16, "depth": 2, "num_heads": 2, "num_patches": 6, "patch_size": 4}
 ENCODERS = {
     "dgcnn": lambda **kw: DGCNN(32, ((8,), (16,)), k=4, **kw),
     "dgcnn static": lambda **kw: DGCNN(32, ((8,), (16,)), k=4, dynamic=False, **kw),
@@ -34,7 +37,15 @@ ENCODERS = {
     "pointnet": lambda **kw: PointNet(32, widths=(8, 8), **kw),
     "sparse unet": lambda **kw: sparse(8, **kw),
     "sparse encoder": lambda **kw: sparse(None, decoder=False, **kw),
+    "patch transformer": lambda: PatchTransformer(**PATCHES),
+    "patch transformer paper": lambda: PatchTransformer(**PATCHES, order="paper", readout=("queries-max", "max+mean")),
+    "patch transformer standard": lambda: PatchTransformer(**PATCHES, block="standard"),
+    "patch transformer without queries": lambda: PatchTransformer(
+        **PATCHES, block="standard", queries=(), readout=("mean",)
+    ),
+    "two towers": lambda: TwoTowers(**PATCHES),
 }
+COORDINATES = tuple(name for name in ENCODERS if name.startswith(("patch", "two")))  # are all that these read
 RAGGED = ("sparse unet", "sparse encoder")  # read clouds of any lengths
 
 
@@ -60,6 +71,10 @@ def test_features_have_the_declared_shapes(make):
         assert len(features.points) == 3 * 24
     else:
         assert features.points is None
+    if "tokens" in encoder.gives:
+        assert features.tokens.shape == (3, encoder.num_patches, encoder.width)
+    else:
+        assert features.tokens is None
 
 
 def test_every_parameter_learns(make):
@@ -71,7 +86,7 @@ def test_every_parameter_learns(make):
 
 
 def test_order_of_points_and_of_clouds_does_not_matter(make):
-    """Pyramids sample from the first point on, so only the others are shuffled."""
+    """Pyramids and patches sample from the first point on, so only the others are shuffled."""
     encoder = make().eval()
     points = torch.randn(3, 24, 3)
     order = torch.cat([torch.zeros(1, dtype=torch.long), 1 + torch.randperm(23)])
@@ -89,6 +104,7 @@ def test_evaluation_does_not_depend_on_the_batch(make):
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("make", [name for name in ENCODERS if name not in COORDINATES], indirect=True)
 def test_point_features_beside_the_coordinates(make):
     encoder = make(in_features=2)
     clouds = Clouds.from_dense(torch.randn(2, 24, 3), features=torch.randn(48, 2))

@@ -18,8 +18,8 @@ from contrast3d.types import Clouds
 
 QUERIES = ("cls", "img", "text")
 KINDS = {
-    "released": {}, "paper": {"order": "paper"}, "standard": {"block": "standard"}, "point-mae": {
-        "block": "standard", "queries": (), "readout": ("max",)}, "idle": {"queries": (), "readout": ("max",)},
+    "released": {}, "paper": {"order": "paper"}, "standard": {"block": "standard"},
+    "point-mae": {"block": "standard", "queries": (), "readout": ("max",)},
 }
 STREAMS = ("released", "paper")
 
@@ -264,7 +264,8 @@ def test_clouds_with_fewer_points_than_a_patch_needs():
     ({"queries": ("cls", "cls")}, "expected different names"),
     ({"readout": ("median",)}, r"readout = \('median',\); expected a choice of cls, img, max"),
     ({"readout": ()}, r"readout = \(\)"),
-    ({"queries": (), "readout": ("queries",)}, "expected a choice of max, max\\+mean, mean$"),
+    ({"queries": ()}, r"two-stream blocks without queries.*Try: block = 'standard'"),
+    ({"queries": (), "block": "standard", "readout": ("queries",)}, "expected a choice of max, max\\+mean, mean$"),
     ({"queries": ("cls",), "projections": {"img": 4}}, r"projections of img, but the queries are \('cls',\)"),
     ({"drop_path": 1.0}, "drop_path"),
 ])

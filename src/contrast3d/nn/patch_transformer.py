@@ -196,6 +196,8 @@ def _check(
                           "the width")
     if block not in ("two-stream", "standard"):
         raise ConfigError(f"block = {block!r}; expected 'two-stream' or 'standard'")
+    if block == "two-stream" and not queries:
+        raise ConfigError("two-stream blocks without queries: one stream would be empty. Try: block = 'standard'")
     odd = set(queries) & {"queries", *POOLINGS}
     if odd or len(set(queries)) < len(queries):
         raise ConfigError(f"queries = {queries}; expected different names, and none of queries, {', '.join(POOLINGS)}")
