@@ -12,6 +12,7 @@ from torch import nn
 import contrast3d as c3d
 from contrast3d.data.draws import Draws
 from contrast3d.downstream.classification import Classifier, fit_classifier, make_head
+from contrast3d.downstream.few_shot import few_shot
 from contrast3d.downstream.few_shot_tuned import few_shot_finetune
 from contrast3d.downstream.finetune import finetune
 from contrast3d.downstream.released_svm import full_batches, linear_svc, released_readout, svm_released
@@ -393,6 +394,17 @@ def test_few_shot_as_released_keeps_the_whole_head(monkeypatch):
     few_shot_finetune(encoder, data, mode="mlp-linear", transform="none", min_steps=0, **options)
     assert [len(classes) for classes, _ in seen] == [3, 3, 2, 2]
     assert [schedule for _, schedule in seen] == ["cosine-epochs"] * 2 + ["cosine"] * 2
+
+
+def test_its_probe_is_that_of_few_shot():
+    shuffled = torch.randperm(42, generator=torch.Generator().manual_seed(0))
+    data = tuple(dataclasses.replace(b, labels=b.labels[shuffled]) for b in (three_boxes(0), three_boxes(1)))
+    options = {"ways": (2, 3), "shots": (4,), "queries": 5, "trials": 3, "seed": 1, "make_untrained": False}
+    ours = few_shot_finetune(Tiny(), data, transform=None, epochs=1, min_steps=0, **options)
+    theirs = few_shot(Tiny(), data, name="ours", **options)
+    for condition in ours.budgets:
+        assert ours.cell(FROZEN, condition) == theirs.cell("ours", condition)
+    assert ours.cell(FROZEN, "3-way 4-shot").mean < 0.9
 
 
 def test_few_shot_mistakes():
