@@ -135,5 +135,5 @@ def test_a_method_that_is_not_composed_is_refused(method):
         make_backward(method, Training(micro_batch=2), torch.device("cpu"))
 
 
-def test_all_but_the_method_on_points_are_composed():
-    assert set(methods.__all__) - set(COMPOSED) == {"PointContrast"}
+def test_all_but_methods_on_points_and_patches_are_composed():
+    assert set(methods.__all__) - set(COMPOSED) == {"PointContrast", "PointMAE", "ReCon"}

@@ -20,6 +20,7 @@ from contrast3d.nn.rebuild import Rebuildable
 from contrast3d.types import Clouds
 
 CHAMFER = {"chamfer-l1": chamfer_l1, "chamfer-l2": chamfer_l2}
+OF_PATCHES = ("patches", "encode", "project", "num_patches", "patch_size", "width", "queries", "projections")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,10 @@ class PointMAE(Rebuildable):
                  loss: Literal["chamfer-l2", "chamfer-l1"] = "chamfer-l2"):
         super().__init__()
         check_encoder(type(self), encoder)
+        missing = [name for name in OF_PATCHES if not hasattr(encoder, name)]
+        if missing:
+            raise ConfigError(f"{type(self).__name__}: {type(encoder).__name__} has no {', '.join(missing)}; expected "
+                              "an encoder of patches, such as nn.PatchTransformer")
         hidden = int(mask_ratio * encoder.num_patches)
         if not 1 <= hidden < encoder.num_patches:
             raise ConfigError(f"mask_ratio = {mask_ratio} hides {hidden} of {encoder.num_patches} patches; expected at "
