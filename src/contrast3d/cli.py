@@ -17,7 +17,14 @@ from typing import NoReturn
 from contrast3d.errors import ConfigError, Contrast3dError, FailedElsewhere
 from contrast3d.flags import help_of, parse, positional
 from contrast3d.recipes.machine import Machine, is_first_process, told_once
-from contrast3d.recipes.options import CompareOptions, DataOptions, EvaluateOptions, NoOptions, ReportOptions
+from contrast3d.recipes.options import (
+    CompareOptions,
+    DataOptions,
+    DoctorOptions,
+    EvaluateOptions,
+    NoOptions,
+    ReportOptions,
+)
 from contrast3d.recipes.table import PROTOCOLS, check_protocol, suggestion
 from contrast3d.verbs import VERBS as VERBS_OF_A_RUN
 from contrast3d.verbs import prepare
@@ -40,7 +47,7 @@ usage: contrast3d VERB [arguments]        contrast3d VERB --help explains each v
   data list | check NAME    the data sets there are; what is missing of one and how it must look
   data prepare pairs SOURCE -o FOLDER   RGB-D scans into views of scenes and all pairs of them that overlap
   data prepare teachers DATASET         what image and text networks say of shapes, for training (recon-*)
-  doctor                    this machine: devices, versions, speed, what is missing and how to mend it
+  doctor [--model RECIPE]   this machine, and what is missing; or how large a network is
 
 Begin with:  contrast3d demo
 """
@@ -277,14 +284,14 @@ def _data(arguments: list[str]) -> int:
 
 
 def _doctor(arguments: list[str]) -> int:
-    parse(NoOptions, arguments, "doctor", "This machine: devices, versions, speed, and how to mend what is missing.")
+    options = parse(DoctorOptions, arguments, "doctor", "This machine: devices, versions, speed, what to mend.")
     from rich.table import Table
 
-    from contrast3d.recipes.doctor import diagnose
+    from contrast3d.recipes.doctor import diagnose, weigh
 
     table = Table(box=None, show_header=False)
     colors = {"ok": "green", "warn": "yellow", "missing": "red"}
-    checks = diagnose()
+    checks = [weigh(options.model)] if options.model else diagnose()
     for check in checks:
         table.add_row(f"[{colors[check.status]}]{check.status}[/]", check.name, check.value, f"[dim]{check.advice}[/]")
     _print(table)

@@ -1,6 +1,7 @@
 """Operations on point and voxel tensors: pure functions, numba on the CPU, plain torch elsewhere."""
 
 from contrast3d.ops.ball_query import ball_query
+from contrast3d.ops.chamfer import chamfer
 from contrast3d.ops.depth_image import depth_images
 from contrast3d.ops.edge_conv import edge_conv
 from contrast3d.ops.edge_mlp import edge_mlp
@@ -16,7 +17,7 @@ from contrast3d.ops.three_interpolate import three_interpolate
 from contrast3d.ops.voxels import from_coords, voxel_labels, voxelize
 
 __all__ = [
-    "ball_query", "correspondences", "depth_images", "edge_conv", "edge_mlp", "farthest_point_sampling", "from_coords",
+    "ball_query", "chamfer", "correspondences", "depth_images", "edge_conv", "edge_mlp", "farthest_point_sampling", "from_coords",
     "gather", "global_pool", "kernel_map", "knn", "neighbor_max", "radius_matches", "sparse_conv",
     "sparse_conv_transpose", "sparse_pool", "three_interpolate", "voxel_labels", "voxelize",
 ]

@@ -40,6 +40,17 @@ def diagnose() -> list[Check]:
     return [check for group in groups for check in _guarded(group)]
 
 
+def weigh(model: str) -> Check:
+    """Parameters and multiply-adds of the network of a recipe, or of the run in a folder; those of a recipe on scenes
+    depend on the scene, and are of points on a sphere a few voxels wide."""
+    from contrast3d.nn.cost import cost
+    from contrast3d.recipes import table
+    from contrast3d.recipes.runs import load_run
+
+    made = table.find(model) if model in table.RECIPES or not Path(model).is_dir() else load_run(model)
+    return Check("model", f"{model}: {cost(made.make_encoder(), getattr(made, 'num_points', 2048))}")
+
+
 def _guarded(group: Callable[[], Iterator[Check]]) -> Iterator[Check]:
     """A doctor must not die of what it finds: any error of a group becomes that group's last line."""
     try:

@@ -216,5 +216,16 @@ class DataOptions:
 
 
 @dataclass(frozen=True)
+class DoctorOptions:
+    """This machine: devices, versions, speed, and how to mend what is missing.
+
+    Attributes:
+        model: also say how large the network of a recipe is, or of the run in a folder: parameters and multiply-adds.
+    """
+
+    model: str | None = None
+
+
+@dataclass(frozen=True)
 class NoOptions:
     """This verb takes no options."""
