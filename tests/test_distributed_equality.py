@@ -4,6 +4,7 @@ Of a method on points the one process takes the mean of two losses: there the ne
 """
 
 import inspect
+import itertools
 import os
 
 import pytest
@@ -15,6 +16,7 @@ from contrast3d import methods
 from contrast3d.engine.backward import make_backward
 from contrast3d.engine.settings import Training
 from contrast3d.nn.dgcnn import DGCNN
+from contrast3d.nn.patch_transformer import PatchTransformer
 from contrast3d.nn.pointnet import PointNet
 from contrast3d.types import Clouds, ViewPairs
 
@@ -25,12 +27,18 @@ ENCODERS = {
     "report": lambda: DGCNN(16, ((8, 8), (8,)), k=4, plain=True, negative_slope=0.0, readout=("max",)),
     "pointnet": lambda: PointNet(16, widths=(8,)),
 }
+TARGETS = {"img": 5, "text": 3}
+TRANSFORMERS = {
+    "PointMAE": lambda: PatchTransformer(16, 2, 2, 6, 4, drop_path=0.0),
+    "ReCon": lambda: PatchTransformer(16, 2, 2, 6, 4, drop_path=0.0, projections=TARGETS),
+}
 
 
-# what trains: SimCLR on each encoder, each method on PointNet, and with gradients cached over pieces
+# what trains: SimCLR on each encoder, each method on what it reads, and with gradients cached over pieces
 CASES = {
     **{name: ("SimCLR", name, None) for name in ENCODERS},
-    **{name: (name, "pointnet", None) for name in methods.__all__},
+    **{name: (name, name if name in TRANSFORMERS else "pointnet", None) for name in methods.__all__},
+    "ReCon, info-nce, names": ("ReCon", "ReCon", None),
     **{f"{name}, cached": (name, "pointnet", BATCH // 2) for name in methods.__all__
        if hasattr(getattr(methods, name), "embed")},
 }
@@ -43,8 +51,27 @@ def method_and_views(case):
     kind = getattr(methods, name)
     fields = {"num_shapes": BATCH, "projection_dim": 4, "hidden_dim": 8}
     wanted = {name: value for name, value in fields.items() if name in inspect.signature(kind).parameters}
-    method = kind(ENCODERS[encoder](), **wanted).double()
+    if name == "ReCon":
+        query_loss, contrast = ("info-nce", "names") if "names" in case else ("smooth-l1", "instance")
+        wanted = {"teacher": teacher, "query_loss": query_loss, "self_contrast": contrast}
+    if name in TRANSFORMERS:
+        wanted |= {"decoder_depth": 1, "decoder_drop_path": 0.0}
+    method = kind({**ENCODERS, **TRANSFORMERS}[encoder](), **wanted).double()
     return method, torch.randn(STEPS, method.views, BATCH, POINTS, 3, dtype=torch.float64)
+
+
+def teacher(clouds):
+    """Of one shape it says nothing: one process then knows fewer targets than the other."""
+    told = {name: torch.randn(BATCH, d, generator=torch.Generator().manual_seed(d)).double()
+            for name, d in TARGETS.items()}
+    told["text"][1] = torch.nan
+    return {name: values[clouds.ids] for name, values in told.items()}
+
+
+def masks(mine):
+    """Two for each shape, in turn: the same ones whichever process has the shape."""
+    keys = torch.rand(2, BATCH, 6, generator=torch.Generator().manual_seed(0))
+    return itertools.cycle((keys.argsort(2) < 3)[:, mine])
 
 
 def on_points(method):
@@ -52,7 +79,8 @@ def on_points(method):
 
 
 def batch_of(method, views, mine):
-    clouds = [Clouds.from_dense(view[mine], ids=torch.arange(BATCH)[mine]) for view in views]
+    ids = torch.arange(BATCH)[mine]
+    clouds = [Clouds.from_dense(view[mine], ids=ids, labels=ids % 2) for view in views]
     return ViewPairs(*clouds, own_matches(clouds[0].points)) if on_points(method) else clouds
 
 
@@ -79,6 +107,9 @@ def outcome(case, rank=0, world=1):
         method.objective = mean_of_halves(method.objective)
     share, losses = BATCH // world, []
     mine = slice(rank * share, (rank + 1) * share)
+    if hasattr(method, "draw_mask"):
+        drawn = masks(mine)
+        method.draw_mask = lambda patches: next(drawn)
     for step in views:
         method.zero_grad()
         losses.append(backward(batch_of(method, step, mine), True)["loss"].detach().clone())
@@ -117,5 +148,7 @@ def folder(tmp_path_factory):
 def test_two_processes_equal_one(folder, case, rank):
     one = outcome(case)
     two = torch.load(folder / f"{list(CASES).index(case)}-{rank}.pt", weights_only=True)
+    # batch norm of class tokens that hardly differ blows up the last digits
+    atol = 1e-9 if case.startswith("ReCon") else 1e-11
     for part, expected in one.items():
-        torch.testing.assert_close(two[part], expected, rtol=0, atol=1e-11, msg=lambda m, part=part: f"{part}: {m}")
+        torch.testing.assert_close(two[part], expected, rtol=0, atol=atol, msg=lambda m, part=part: f"{part}: {m}")

@@ -94,7 +94,7 @@ class PointMAE(Rebuildable):
     def reconstruction_loss(self, patches: Patches, mask: Bool[Tensor, "b g"], hidden: Tensor) -> Tensor:
         """Chamfer distance of predicted and true hidden patches."""
         true = select(patches.points, mask)
-        return CHAMFER[self.loss](hidden.flatten(0, 1).float(), true.flatten(0, 1))
+        return CHAMFER[self.loss](hidden.flatten(0, 1).to(true.dtype), true.flatten(0, 1))
 
     @torch.no_grad()
     def reconstruct(self, clouds: Clouds, mask: Bool[Tensor, "b g"] | None = None) -> Reconstruction:

@@ -68,7 +68,7 @@ class ReCon(PointMAE):
         taught = self.teacher(clouds) if self.encoder.projections else {}
         for name, predicted in self.encoder.project(encoded).items():
             more = [self.temperature] if self.query_loss == "info-nce" else []
-            numbers[name] = QUERY_LOSSES[self.query_loss](predicted.float(), taught[name], *more)
+            numbers[name] = QUERY_LOSSES[self.query_loss](predicted, taught[name], *more)
             loss = loss + numbers[name]
         if self.self_contrast != "none":
             numbers["cls"] = self._self_contrast(clouds, patches, encoded)
@@ -76,10 +76,10 @@ class ReCon(PointMAE):
         return {name: value.detach() for name, value in numbers.items()} | {"loss": loss}
 
     def _self_contrast(self, clouds: Clouds, patches: Patches, encoded: Encoded) -> Tensor:
-        first = self.projector(encoded.queries["cls"]).float()
+        first = self.projector(encoded.queries["cls"])
         if self.self_contrast == "names":
             if clouds.labels is None:
                 raise ConfigError("self_contrast = names reads labels, and these shapes have none. Try: instance")
             return class_contrast(first, clouds.labels, self.temperature)
         again = self.encoder.encode(patches, self.draw_mask(patches), detach=self.stop_gradient)
-        return nt_xent(first, self.projector(again.queries["cls"]).float(), self.temperature)
+        return nt_xent(first, self.projector(again.queries["cls"]), self.temperature)
