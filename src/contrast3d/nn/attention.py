@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from contrast3d.errors import ConfigError
+from contrast3d.nn.linear import Linear
+from contrast3d.ops.attention import cross_attention, self_attention
 
 Order = Literal["released", "paper"]
 
@@ -20,20 +21,20 @@ class Attention(nn.Module):
     def __init__(self, width: int, num_heads: int):
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width, bias=False)
+        self.proj = Linear(width, width)
 
-    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _heads(self, x: Tensor) -> Float[Tensor, "b n 3 h d"]:
         b, n, c = x.shape
-        return self.qkv(x).view(b, n, 3, self.num_heads, c // self.num_heads).permute(2, 0, 3, 1, 4).unbind(0)
+        return self.qkv(x).view(b, n, 3, self.num_heads, c // self.num_heads)
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
-        return self.proj(F.scaled_dot_product_attention(*self._heads(x)).transpose(1, 2).flatten(2))
+        return self.proj(self_attention(self._heads(x)))
 
     def weights(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n n"]:
         """How much each token attends to each, the mean over heads."""
-        q, k, _ = self._heads(x)
-        return (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1).mean(1)
+        q, k, _ = self._heads(x).unbind(2)
+        return _weights(q, k)
 
 
 class CrossAttention(nn.Module):
@@ -42,23 +43,28 @@ class CrossAttention(nn.Module):
     def __init__(self, width: int, num_heads: int):
         super().__init__()
         self.num_heads = num_heads
-        self.q = nn.Linear(width, width, bias=False)
-        self.kv = nn.Linear(width, 2 * width, bias=False)
-        self.proj = nn.Linear(width, width)
+        self.q = Linear(width, width, bias=False)
+        self.kv = Linear(width, 2 * width, bias=False)
+        self.proj = Linear(width, width)
 
-    def _heads(self, queries: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _heads(self, queries: Tensor, tokens: Tensor) -> tuple[Float[Tensor, "b q h d"], Float[Tensor, "b n 2 h d"]]:
         b, n, c = tokens.shape
         size = c // self.num_heads
-        q = self.q(queries).view(b, -1, self.num_heads, size).transpose(1, 2)
-        return q, *self.kv(tokens).view(b, n, 2, self.num_heads, size).permute(2, 0, 3, 1, 4).unbind(0)
+        return (self.q(queries).view(b, queries.shape[1], self.num_heads, size),
+                self.kv(tokens).view(b, n, 2, self.num_heads, size))
 
     def forward(self, queries: Float[Tensor, "b q c"], tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b q c"]:
-        return self.proj(F.scaled_dot_product_attention(*self._heads(queries, tokens)).transpose(1, 2).flatten(2))
+        return self.proj(cross_attention(*self._heads(queries, tokens)))
 
     def weights(self, queries: Float[Tensor, "b q c"], tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b q n"]:
         """How much each query attends to each token, the mean over heads."""
-        q, k, _ = self._heads(queries, tokens)
-        return (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1).mean(1)
+        q, kv = self._heads(queries, tokens)
+        return _weights(q, kv[:, :, 0])
+
+
+def _weights(q: Float[Tensor, "b m h d"], k: Float[Tensor, "b n h d"]) -> Float[Tensor, "b m n"]:
+    """Softmax of the scaled products, the mean over heads."""
+    return (q.transpose(1, 2) @ k.permute(0, 2, 3, 1) * q.shape[-1] ** -0.5).softmax(-1).mean(1)
 
 
 class Mlp(nn.Module):
@@ -66,10 +72,10 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.fc1, self.fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.fc1, self.fc2 = Linear(width, 4 * width, activation="gelu"), Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(self.fc1(x))
 
 
 class DropPath(nn.Module):

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from contrast3d.nn.attention import Block
+from contrast3d.nn.linear import Linear
 
 
 class PatchDecoder(nn.Module):
@@ -18,11 +19,11 @@ class PatchDecoder(nn.Module):
     def __init__(self, width: int, depth: int = 4, num_heads: int = 6, patch_size: int = 32, drop_path: float = 0.1):
         super().__init__()
         self.mask_token = nn.Parameter(torch.empty(width))
-        self.position = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))
+        self.position = nn.Sequential(nn.Linear(3, 128), nn.GELU(), Linear(128, width))
         rates = [drop_path * i / max(1, depth - 1) for i in range(depth)]
         self.blocks = nn.ModuleList(Block(width, num_heads, rate) for rate in rates)
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, 3 * patch_size)
+        self.head = Linear(width, 3 * patch_size)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from contrast3d.errors import ConfigError
 from contrast3d.nn.attention import Block, Order, TwoStreamBlock
+from contrast3d.nn.linear import Linear
 from contrast3d.nn.patches import PatchEmbed, Patches, group, select
 from contrast3d.nn.rebuild import Rebuildable
 from contrast3d.types import Clouds, Features
@@ -67,14 +68,14 @@ class PatchTransformer(Rebuildable):
         self.width, self.num_patches, self.patch_size, self.skip_origin = width, num_patches, patch_size, skip_origin
         self.queries, self.block = tuple(queries), block
         self.embed = PatchEmbed(width)
-        self.position = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))
+        self.position = nn.Sequential(nn.Linear(3, 128), nn.GELU(), Linear(128, width))
         self.tokens = nn.ParameterDict({name: nn.Parameter(torch.empty(width)) for name in queries})
         self.token_positions = nn.ParameterDict({name: nn.Parameter(torch.empty(1, width)) for name in queries})
         make = Block if block == "standard" else lambda *a: TwoStreamBlock(*a, order=order)
         rates = [drop_path * i / max(1, depth - 1) for i in range(depth)]
         self.blocks = nn.ModuleList(make(width, num_heads, rate) for rate in rates)
         self.norm = nn.LayerNorm(width)
-        self.projections = nn.ModuleDict({name: nn.Linear(width, d) for name, d in projections.items()})
+        self.projections = nn.ModuleDict({name: Linear(width, d) for name, d in projections.items()})
         self.apply(_initialise)
         self.reset_parameters()
         self.readout = tuple(readout)
