@@ -252,6 +252,10 @@ class ContrastRecipe(ShapeRecipe):
 
         return shape_tasks.contrast(self, machine, ranks)
 
+    def next_verbs(self, numbers: dict[str, float]) -> list[list[str]]:
+        """What to do with a finished run; evaluations are for labelled shapes. numbers: of its last epoch."""
+        return [["evaluate", "linear"], ["report"]] if "knn_accuracy" in numbers else [["report"]]
+
     def training(self) -> Training:
         from contrast3d.engine.settings import Training
 

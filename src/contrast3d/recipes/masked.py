@@ -41,7 +41,8 @@ class MaskedRecipe(ShapeRecipe):
             that points up in them; they are turned as all other sets are.
         labels_from: of your own folder: folders makes classes of its sub-folders.
         holdout: 0 tests on the official test split; n holds every n-th part of the training split out as the test.
-        with_test_shapes: also train on the test shapes, without their labels, as ReCon's published runs do.
+        with_test_shapes: also train on the test shapes, as ReCon's published runs do; of their labels too, where
+            self_contrast names or captions class-prompts reads labels.
         shape_points: points per shape, as the probes see it.
         num_points: points per view, drawn anew each time.
         augmentation: a preset: scale-shift (Point-MAE's), rotate-up (ReCon's), or one of SimCLR's.
@@ -84,6 +85,7 @@ class MaskedRecipe(ShapeRecipe):
     """
 
     ends_in_report: ClassVar[bool] = False
+    views: ClassVar[int] = 1  # of each shape
 
     method: Literal["point-mae", "recon"] = "point-mae"
     dataset: str = "LDraw40"
@@ -164,6 +166,8 @@ class MaskedRecipe(ShapeRecipe):
             found["stop_gradient"] = "--block two-towers"
         if self.text_teacher == "none":
             found["captions"] = "--text-teacher none"
+            if self.image_teacher == "none":
+                found |= dict.fromkeys(("teacher_views", "query_loss"), "--image-teacher none --text-teacher none")
         if self.query_loss == "smooth-l1" and self.self_contrast == "none":
             found["temperature"] = "--query-loss smooth-l1"
         return found
@@ -171,6 +175,13 @@ class MaskedRecipe(ShapeRecipe):
     @property
     def method_title(self) -> str:
         return {"point-mae": "Point-MAE", "recon": "ReCon"}[self.method]
+
+    def next_verbs(self, numbers: dict[str, float]) -> list[list[str]]:
+        """What to do with a finished run; evaluations are for labelled shapes. numbers: of its last epoch."""
+        verbs = [["evaluate", "svm"]] if "knn_accuracy" in numbers else []
+        if self.text_teacher != "none" and "knn_accuracy" in numbers:
+            verbs.append(["evaluate", "zero-shot"])
+        return [*verbs, ["report"]]
 
     @property
     def network(self) -> str:
@@ -252,4 +263,6 @@ class MaskedRecipe(ShapeRecipe):
         if self.schedule == "cosine-epochs":
             values |= {"warmup_start_lr": RELEASED_LEAST_LR, "min_lr": RELEASED_LEAST_LR}
         values["warmup_epochs"] = min(self.warmup_epochs, self.epochs / 2)
+        if self.schedule == "cosine-epochs":
+            values |= dict.fromkeys(("warmup_start_lr", "min_lr"), RELEASED_FLOOR)
         return Training(**values)

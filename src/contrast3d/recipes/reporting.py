@@ -16,13 +16,14 @@ from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream.features import extract
 from contrast3d.downstream.retrieval import METRIC
 from contrast3d.engine.distributed import pick_device
+from contrast3d.recipes.masked import MaskedRecipe
 from contrast3d.recipes.runs import Run
 from contrast3d.recipes.scene_contrast import SceneRecipe
 from contrast3d.recipes.scene_report import pairs_page, report_scenes
 from contrast3d.recipes.shape_recipe import ShapeRecipe
 from contrast3d.recipes.table import PROTOCOLS
 from contrast3d.report.gallery import Gallery
-from contrast3d.report.page import views_figure, write_report
+from contrast3d.report.page import Section, views_figure, write_report
 from contrast3d.report.shapes import ViewPair
 from contrast3d.report.tables import ResultTable
 
@@ -52,13 +53,23 @@ def report(
         summary=summary(run, test, kind),
         metrics=run.folder.metrics(),
         tables=result_tables(results, step),
-        views=view_pairs(recipe, train),
+        views=view_pairs(recipe, train) if recipe.views > 1 else (),
+        extra=_own_sections(run, test, features, device),
         gallery=Gallery(
             points=test.points.numpy(), features=features.numpy(),
             labels=None if test.labels is None else test.labels.numpy(), classes=test.classes, names=test.names,
             predictions=predicted, predictor=predictor, title=kind,
         ),
     )
+
+
+def _own_sections(run: Run, shapes: ShapeSet, features: torch.Tensor, device: str) -> list[Section]:
+    """Sections that runs of this kind of recipe have alone."""
+    if not isinstance(run.recipe, MaskedRecipe):
+        return []
+    from contrast3d.recipes.masked_report import sections_of
+
+    return sections_of(run, shapes, features, device)
 
 
 def views_page(recipe: ShapeRecipe | SceneRecipe, path: Path, data_root: Path = Path("data")) -> Path:

@@ -31,6 +31,7 @@ class ShapeRecipe(ABC):
     shape_points: int
     num_points: int
     augmentation: str
+    views: int
 
     @property
     @abstractmethod
@@ -123,10 +124,6 @@ class ShapeRecipe(ABC):
     def is_embedded(self) -> bool:
         """Whether the data set needs no folder of files."""
         return datasets.is_yours(self.dataset) or datasets.find(self.dataset).embedded
-
-    def next_verbs(self, numbers: dict[str, float]) -> list[list[str]]:
-        """What to do with a finished run; evaluations are for labelled shapes. numbers: of its last epoch."""
-        return [["evaluate", "linear"], ["report"]] if "knn_accuracy" in numbers else [["report"]]
 
 
 def joined(sets: Sequence[ShapeSet]) -> ShapeSet:
