@@ -17,6 +17,7 @@ from contrast3d.downstream.classification import fit_classifier
 from contrast3d.downstream.evaluate import Supervised, label_efficiency
 from contrast3d.downstream.few_shot import few_shot
 from contrast3d.downstream.finetune import Voting
+from contrast3d.downstream.part_table import PartTable
 from contrast3d.downstream.probes import Prediction
 from contrast3d.downstream.registration import Registration
 from contrast3d.downstream.released_svm import svm_released
@@ -25,7 +26,7 @@ from contrast3d.downstream.results import provenance
 from contrast3d.downstream.retrieval import METRIC, Retrieval, retrieval
 from contrast3d.downstream.robustness import robustness
 from contrast3d.downstream.segmentation_table import SegmentationTable
-from contrast3d.downstream.splits import labelled_splits
+from contrast3d.downstream.splits import labelled, labelled_splits
 from contrast3d.downstream.table import MAJORITY, UNTRAINED, Budget, Table, budget_name
 from contrast3d.downstream.tuned_encoders import read_as
 from contrast3d.downstream.tuning import Mode
@@ -46,9 +47,11 @@ from contrast3d.recipes.evaluate_flags import (
 )
 from contrast3d.recipes.evaluate_scenes import evaluate_registration, evaluate_segmentation
 from contrast3d.recipes.evaluate_tuned import FEW, TunedOptions, splits_for, tuned, tuned_on_trials
+from contrast3d.recipes.parts import evaluate_parts
 from contrast3d.recipes.runs import Run
 from contrast3d.recipes.shape_recipe import ShapeRecipe
 from contrast3d.recipes.table import PROTOCOLS, check_protocol
+from contrast3d.recipes.zero_shot import evaluate_zero_shot
 
 
 def evaluate(
@@ -58,7 +61,7 @@ def evaluate(
     dataset: str | None = None, up: Literal["z", "y", "x"] = "z", scenes: Sequence[str] = (), steps: int = 0,
     published: bool = False, mode: Mode = "full", voting: Voting = "none", augmentation: str = "",
     readout: Sequence[str] = (), device: str = "auto", on_progress: Callable[[str], None] | None = None,
-) -> Table | Retrieval | Registration | SegmentationTable:
+) -> Table | Retrieval | Registration | SegmentationTable | PartTable:
     """Run one of table.PROTOCOLS on the run's encoder and save one result per table cell.
 
     labels_per_class: columns of the table; None in it is all labels, "10%" a share of each class. Default as
@@ -94,13 +97,25 @@ def evaluate(
         return evaluate_segmentation(run, labels=labels_per_class, steps=steps, published=published, **same)
     if protocol == "linear-report" and tuple(labels_per_class or (None,)) != (None,):
         raise ConfigError("linear-report knows no few labels, as the report did not: leave --labels out, or use linear")
+    if protocol == "part-segmentation":
+        if up != "z":
+            raise ConfigError(f"{protocol} knows no --up: leave it out, the sets with parts have z up")
+        return evaluate_parts(
+            run, data_root=data_root, dataset=dataset, labels=labels_per_class, draws=draws, seed=seed, epochs=epochs,
+            published=published, device=device, on_progress=on_progress,
+        )
     labels = labels_of(protocol, labels_per_class, published)
     recipe, target = _recipe_on(run.recipe, dataset, up), pick_device(device)
     trained = run.trained()  # before the weights: should the run go on meanwhile, the results count as stale
+    if protocol == "zero-shot":
+        test = labelled(_unfitted(run, recipe, dataset, data_root))
+        place = _place(test.title.removesuffix(" test"), test.hash, recipe is not run.recipe)
+        return evaluate_zero_shot(run, test, place, data_root=data_root, draws=draws, seed=seed, device=device,
+                                  on_progress=on_progress)
     encoder = run.reader().to(target)
     if protocol == "retrieval":
         found = retrieval(
-            encoder, recipe.shapes("all" if _unseen(run.recipe, dataset) else "test", data_root), name=run.title,
+            encoder, _unfitted(run, recipe, dataset, data_root), name=run.title,
             draws=draws, seed=seed, make_untrained=recipe.make_reader, on_progress=on_progress,
         )
         _save_retrieval(found, run, target, trained, foreign=recipe is not run.recipe)
@@ -158,6 +173,11 @@ def _unseen(recipe: ShapeRecipe, dataset: str | None) -> bool:
     """Whether the data set comes in one piece and the run did not train on it."""
     seen = (recipe.dataset, *recipe.extra_datasets)
     return dataset is not None and datasets.is_whole(dataset) and not any(_same(dataset, other) for other in seen)
+
+
+def _unfitted(run: Run, recipe: ShapeRecipe, dataset: str | None, data_root: Path) -> ShapeSet:
+    """The shapes to test what is not fitted on: the test split, or all where the run has seen none."""
+    return recipe.shapes("all" if _unseen(run.recipe, dataset) else "test", data_root)
 
 
 def _same(one: str, other: str) -> bool:

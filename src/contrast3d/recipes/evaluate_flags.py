@@ -21,7 +21,8 @@ KNOWS = {  # the flags that each protocol takes, of those that not all take
     "finetune": ("labels", "draws", "voting", *TUNED), "finetune-best-on-test": ("labels", "draws", "voting", *TUNED),
     "few-shot-finetune": (*TRIED, *TUNED), "svm-released": ("draws",),
     "retrieval": ("draws",), "linear-report": ("labels", "draws"), "registration": ("draws", "scenes"),
-    "segmentation": ("labels", "draws", "steps", "published"),
+    "segmentation": ("labels", "draws", "steps", "published"), "zero-shot": ("draws",),
+    "part-segmentation": ("labels", "draws", "epochs", "published"),
 }
 OF_SCENES = ("registration", "segmentation")
 

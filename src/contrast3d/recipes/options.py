@@ -21,8 +21,9 @@ class EvaluateOptions:
         up: the axis that points up in your own --dataset.
         labels: labels per class, one table column each; 0 means all labels, and so does `all`; 10% is a
             share of each class (of segmentation: of the scenes). Default 5 10 20 all; of finetune 10 all, of
-            finetune-best-on-test all, of segmentation 1% 10% all.
-        draws: random draws of the labels (robustness: of the corruptions), to tell a difference from luck.
+            finetune-best-on-test all, of segmentation and part-segmentation 1% 10% all.
+        draws: random draws of the labels (robustness: of the corruptions; zero-shot: of untrained encoders), to tell a
+            difference from luck.
         seed: of the first draw.
         supervised_seconds: also train the same network on the labels alone for so long, at 10 labels per class and at
             all of them, once per draw; 0 does not.
@@ -31,7 +32,8 @@ class EvaluateOptions:
         trials: of the same, problems per number of ways and shots.
         readout: of linear, svm, knn and few-shot on a patch transformer, what they read, side by side: queries, cls,
             img, text, queries-max, max, mean, max+mean (over tokens); default as the recipe has it.
-        epochs: of fine-tuning, passes over the labelled shapes (more where the labels are few); 0 takes 15.
+        epochs: of fine-tuning, passes over the labelled shapes (more where the labels are few); 0 takes 15, of
+            part-segmentation 10.
         mode: of fine-tuning, full trains all weights; mlp-linear and mlp-3 a head of one or three layers, and the class
             token where there is one, on the frozen encoder.
         voting: of finetune, mean adds a row of the mean over ten passes; published the best of 299 such votes on test:
@@ -42,7 +44,8 @@ class EvaluateOptions:
         steps: of segmentation, optimiser steps of each training; 0 takes 300.
         published: train as the released scripts do, the best weights being those best on test: only to compare with
             such papers. Of fine-tuning, as ReCon's (of standard blocks: Point-MAE's) do, for 301 epochs; of
-            segmentation on S3DIS and ScanNet, 60,000 steps of 48 scenes, SGD, voxels of 5 and 2 cm.
+            segmentation on S3DIS and ScanNet, 60,000 steps of 48 scenes, SGD, voxels of 5 and 2 cm. Of
+            part-segmentation 300 epochs, each batch stepped on twice, points drawn with replacement, the last weights.
         device: auto, cpu, cuda, cuda:1 or mps.
         threads: CPU threads; 0 takes all that torch sees.
     """

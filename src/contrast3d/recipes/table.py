@@ -46,6 +46,8 @@ PROTOCOLS = {
     "few-shot-finetune": "n-way k-shot problems, a network tuned on each, beside the same from scratch",
     "svm-released": "the linear SVM as ReCon's code has it, C fixed: only to compare with papers that report it",
     "retrieval": "each test shape looks for the others of its class; nothing is fitted",
+    "zero-shot": "shapes named by what the teachers of a recon run say of the class names; nothing is fitted",
+    "part-segmentation": "all weights trained on labelled points, beside the same network from scratch",
     "registration": "partial views of scenes matched by their features and registered; nothing is fitted",
     "segmentation": "all weights trained on shares of labelled scenes, beside the same network from scratch",
     "linear-report": "the probe of the SimCLR report, sigmoid and training-mode batch norm included",
