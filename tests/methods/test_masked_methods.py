@@ -316,6 +316,11 @@ def test_impossible_arguments(options, told):
 def test_queries_that_are_not_there():
     with pytest.raises(ConfigError, match="the encoder projects img, and there is no teacher"):
         ReCon(encoder(projections={"img": 4}))
+    short = lambda clouds: {}  # noqa: E731
+    for dims in ({"img": 3}, {"text": 4}):
+        short.dims = dims
+        with pytest.raises(ConfigError, match=r"projects to widths {'img': 4}, and what the teacher says has {"):
+            ReCon(encoder(projections={"img": 4}), short)
     with pytest.raises(ConfigError, match="self_contrast = instance is of the query cls; the encoder has img"):
         ReCon(encoder(queries=("img",), readout=("max",)), self_contrast="instance")
     with pytest.raises(ConfigError, match=r"reads labels, and these shapes have none\. Try: instance"):

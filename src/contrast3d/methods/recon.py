@@ -48,6 +48,10 @@ class ReCon(PointMAE):
                               "and a positive number")
         if encoder.projections and teacher is None:
             raise ConfigError(f"the encoder projects {', '.join(encoder.projections)}, and there is no teacher")
+        wanted = {name: layer.out_features for name, layer in encoder.projections.items()}
+        told = getattr(teacher, "dims", wanted)
+        if any(told.get(name) != width for name, width in wanted.items()):
+            raise ConfigError(f"the encoder projects to widths {wanted}, and what the teacher says has {dict(told)}")
         if not encoder.projections and self_contrast == "none":
             raise ConfigError("ReCon without a projection and without self_contrast is PointMAE: use that")
         self.teacher, self.query_loss, self.self_contrast = teacher, query_loss, self_contrast

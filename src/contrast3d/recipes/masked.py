@@ -151,7 +151,7 @@ class MaskedRecipe(ShapeRecipe):
             raise ConfigError("standard blocks have one stream, in which no gradient can be stopped. Try: "
                               "--no-stop-gradient, or --block two-stream")
         for query, teacher in (("img", self.image_teacher), ("text", self.text_teacher)):
-            if teacher != "none" and query not in self.queries:
+            if self.method == "recon" and teacher != "none" and query not in self.queries:
                 raise ConfigError(f"queries = {self.queries} have no {query}, which the teacher {teacher} is for")
         self.training()  # checks its own fields
 
@@ -263,6 +263,4 @@ class MaskedRecipe(ShapeRecipe):
         if self.schedule == "cosine-epochs":
             values |= {"warmup_start_lr": RELEASED_LEAST_LR, "min_lr": RELEASED_LEAST_LR}
         values["warmup_epochs"] = min(self.warmup_epochs, self.epochs / 2)
-        if self.schedule == "cosine-epochs":
-            values |= dict.fromkeys(("warmup_start_lr", "min_lr"), RELEASED_FLOOR)
         return Training(**values)

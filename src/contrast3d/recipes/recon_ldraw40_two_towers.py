@@ -1,6 +1,7 @@
 """The ablation of ReCon that shares nothing: one network reconstructs, another one learns from the teachers.
 
     contrast3d pretrain recon-ldraw40-two-towers
+    contrast3d evaluate svm runs/recon-ldraw40-two-towers
     contrast3d compare runs/recon-ldraw40 runs/recon-ldraw40-two-towers runs/recon-ldraw40-vanilla
 
 In the paper's table it stands between the others, with 85.1 on ScanObjectNN against 90.6.

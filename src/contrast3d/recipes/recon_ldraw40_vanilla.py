@@ -1,6 +1,7 @@
 """The ablation of ReCon that shares all: queries are tokens among others, nothing stops their gradient.
 
     contrast3d pretrain recon-ldraw40-vanilla
+    contrast3d evaluate svm runs/recon-ldraw40-vanilla
     contrast3d compare runs/recon-ldraw40 runs/recon-ldraw40-two-towers runs/recon-ldraw40-vanilla
 
 In the paper's table, with 82.5 on ScanObjectNN against 90.6, it is the worst of the three.

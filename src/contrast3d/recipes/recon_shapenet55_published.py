@@ -1,4 +1,4 @@
-"""ReCon as published (Qi et al., ICML 2023): ShapeNet55, test shapes included, images and names of classes as teachers.
+"""ReCon as published (Qi et al., ICML 2023): ShapeNet55, test shapes and names of classes included.
 
     contrast3d pretrain recon-shapenet55-published --data-root FOLDER
     contrast3d evaluate svm-released runs/recon-shapenet55-published --dataset ModelNet40 --data-root FOLDER

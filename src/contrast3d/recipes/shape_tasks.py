@@ -28,9 +28,7 @@ def contrast(recipe: ContrastRecipe, machine: Machine, ranks: Ranks) -> Task:
     probe = held_out_probe(own, recipe.num_points, recipe.probe_every, recipe.epochs) if ranks.rank == 0 else None
 
     def check() -> None:
-        if recipe.batch_size > len(shapes):
-            warnings.warn(f"batch_size = {recipe.batch_size:,}, but there are {len(shapes):,} shapes: every batch is "
-                          "all of them", stacklevel=3)
+        _warn_of_few(recipe, shapes)
         if not recipe.identical_views:
             warn = partial(warn_of_collapse, quiet=machine.quiet, title="IDENTICAL VIEWS")
             check_views(loader, "Try: --augmentation objects, or another that moves the points", warn)
@@ -50,7 +48,13 @@ def masked(recipe: MaskedRecipe, machine: Machine, ranks: Ranks) -> Task:
                                views=recipe.teacher_views, data_root=machine.data_root, quiet=machine.quiet)
     loader, method = recipe.make_loader(shapes, ranks), recipe.make_method(teacher=teacher)
     probe = held_out_probe(own, recipe.num_points, recipe.probe_every, recipe.epochs) if ranks.rank == 0 else None
-    return Task(method, loader, shapes.title, shapes.hash, probe)
+    return Task(method, loader, shapes.title, shapes.hash, probe, lambda: _warn_of_few(recipe, shapes))
+
+
+def _warn_of_few(recipe: ContrastRecipe | MaskedRecipe, shapes: ShapeSet) -> None:
+    if recipe.batch_size > len(shapes):
+        warnings.warn(f"batch_size = {recipe.batch_size:,}, but there are {len(shapes):,} shapes: every batch is "
+                      "all of them", stacklevel=4)
 
 
 def _all_to_train_on(recipe: MaskedRecipe, machine: Machine, own: ShapeSet) -> ShapeSet:
