@@ -86,6 +86,9 @@ def test_the_mean_of_views_and_standard_features():
     spread = torch.cat([Cached({"img": flat}, standardize=True)(clouds(list(range(40))))["img"] for _ in range(60)])
     assert spread.mean(0).abs().max() < 0.1
     assert (spread.std(0) - 1).abs().max() < 0.1
+    standard = Cached({"img": flat}, "mean", True)
+    back = standard.restored("img", standard(clouds([3]))["img"])
+    assert torch.allclose(back, flat.features[3:4].float().mean(1), atol=1e-2)
     own = Cached({"img": flat}, "mean", True, statistics={"img": (torch.full((4,), 5.0), torch.full((4,), 3.0))})
     assert torch.allclose(own(clouds([3]))["img"], mean[3:4], atol=1e-2)
 

@@ -20,24 +20,26 @@ from contrast3d.ops.knn import knn
 
 @dataclass(frozen=True)
 class Look:
-    """What the pictures look like; the values are those that a linear probe on a teacher's features liked best.
+    """What the pictures look like. The values are those that a linear probe of an ImageNet network's features liked
+    best on training shapes of LDraw-40: a white background and planes of many points matter most, the rest little.
 
     elevation: degrees of the cameras above the horizon; azimuth: degrees of the first. fill: share of the picture
     that the shape takes. surface, background: grey in 0 to 1. ambient: light without direction, the rest falls from
     the upper left in front. darkening: of what lies behind an edge. neighbors: points in a fitted plane.
     disc: radius of a point's disc, as a multiple of the distance to its sixth neighbour. sharp: further fits of each
-    plane without what is beyond an edge. fine: pixels in each direction that one is the mean of.
+    plane without what is beyond an edge. smooth: radii over which normals are mixed; behind: radii behind the front
+    from which they still are. fine: pixels in each direction that one is the mean of.
     """
 
-    elevation: float = 28.0
+    elevation: float = 25.0
     azimuth: float = 30.0
-    fill: float = 0.8
+    fill: float = 0.68
     surface: float = 0.75
     background: float = 1.0
     ambient: float = 0.35
     darkening: float = 0.5
-    neighbors: int = 32
-    disc: float = 0.85
+    neighbors: int = 40
+    disc: float = 0.9
     sharp: int = 2
     smooth: float = 1.8
     behind: float = 1.2

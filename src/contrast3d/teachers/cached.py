@@ -70,6 +70,13 @@ class Cached:
         ids = ids if self.rows is None else self.rows[ids]
         return {name: self._of(name, file, ids).to(clouds.device) for name, file in self.files.items()}
 
+    def restored(self, name: str, values: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        """Targets of a name, or a student's predictions of them, as the teacher itself would give them."""
+        if not self.standardize:
+            return values
+        mean, spread = self.statistics.get(name) or self.files[name].statistics
+        return values * spread.to(values) + mean.to(values)
+
     def _of(self, name: str, file: FeatureFile, ids: Int[Tensor, "b"]) -> Float[Tensor, "b d"]:
         rows = file.rows[ids]
         known = rows.clamp(min=0)

@@ -68,13 +68,13 @@ class FeatureFile:
 
     def save(self, path: Path) -> None:
         """Write it under a temporary name, then move it into place."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.tmp")
         text = {"contrast3d": json.dumps({"version": VERSION, **self.header}), "names": json.dumps(self.names)}
         try:
-            save_file({"features": self.features.contiguous(), "rows": self.rows.contiguous()}, temporary, text)
+            temporary.write_bytes(save({"features": self.features.contiguous(), "rows": self.rows.contiguous()}, text))
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
