@@ -223,3 +223,33 @@ def test_help_names_it(capsys):
     assert "teachers" in capsys.readouterr().out
     assert cli.main(["data", "prepare", "teachers", "--help"]) == 0
     assert "--captions" in capsys.readouterr().out
+
+
+def test_of_several_processes_only_the_first_computes(tmp_path, monkeypatch):
+    from contrast3d.engine import distributed
+
+    data = shapes()
+    monkeypatch.setattr(distributed, "is_main", lambda: False)
+    with pytest.raises(MissingDataError, match="no such file"):  # the first one would have made it by now
+        load_teacher(data, views=2, data_root=tmp_path, quiet=True)
+    monkeypatch.setattr(distributed, "is_main", lambda: True)
+    load_teacher(data, views=2, data_root=tmp_path, quiet=True)
+    monkeypatch.setattr(distributed, "is_main", lambda: False)
+    assert load_teacher(data, views=2, data_root=tmp_path, quiet=True).dims == {"img": 3}
+    assert Eyes.seen == 12
+
+
+def test_recon_learns_from_a_cached_teacher(tmp_path):
+    from contrast3d.methods.recon import ReCon
+    from contrast3d.nn.patch_transformer import PatchTransformer
+
+    data = shapes()
+    teacher = load(data, tmp_path, quiet=True)
+    torch.manual_seed(0)
+    encoder = PatchTransformer(16, 1, 2, num_patches=6, patch_size=5, projections=teacher.dims)
+    method = ReCon(encoder, teacher, decoder_depth=1, decoder_heads=2)
+    numbers = method([data.clouds()])  # part3 has no caption: its term is left out
+    assert {"loss", "img", "text"} <= set(numbers)
+    assert all(torch.isfinite(value) for value in numbers.values())
+    numbers["loss"].backward()
+    assert encoder.projections["text"].weight.grad.abs().sum() > 0
