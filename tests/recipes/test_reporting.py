@@ -14,6 +14,7 @@ from contrast3d.engine.run_dir import RunDir
 from contrast3d.recipes import reporting, table
 from contrast3d.recipes.evaluate import evaluate
 from contrast3d.recipes.machine import Machine
+from contrast3d.recipes.masked import MaskedRecipe
 from contrast3d.recipes.pretrain import pretrain
 from contrast3d.recipes.runs import Run
 from contrast3d.recipes.scene_contrast import SceneRecipe
@@ -79,14 +80,21 @@ OF_SHAPES = [
     {"layers": (8, 16), "strides": (4, 1), "k": 2, "categories": ("Chair", "Mug")},
     {"dataset": "my shapes.npz", "extra_datasets": ()},
 ]
+OF_PATCHES = [
+    {"stop_gradient": False, "with_test_shapes": True, "num_patches": 8, "mask": "block"},
+    {"queries": ("cls", "img", "text", "my own"), "readout": ("max",), "dataset": "my shapes.npz"},
+]
 OF_SCENES = [
     {"squared_positive": False, "upright": True, "width": 0.25}, {"dataset": "my scenes", "test_scenes": ("a b", "c")},
 ]
 
 
+OF_KINDS = {SceneRecipe: OF_SCENES, MaskedRecipe: OF_PATCHES}
+
+
 @pytest.mark.parametrize(("name", "changes"), [
     (name, changes) for name in table.RECIPES
-    for changes in OF_ALL + (OF_SCENES if isinstance(table.find(name), SceneRecipe) else OF_SHAPES)
+    for changes in OF_ALL + OF_KINDS.get(type(table.find(name)), OF_SHAPES)
     if not (name == "supervised-rooms" and "dataset" in changes)  # no labels there
 ])
 def test_the_command_of_a_run_repeats_it(name, changes, monkeypatch):

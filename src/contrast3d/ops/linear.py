@@ -59,12 +59,14 @@ def _has_product() -> bool:
 
 
 def _is_served(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    if is_portable():  # before all else: a traced batch has no number
+        return False
     tensors = [t for t in (x, weight, bias) if t is not None]
     return (
         x.numel() * len(weight) >= LEAST_WORK and min(weight.shape) >= LEAST_WIDTH
         and all(type(t) in (Tensor, torch.nn.Parameter) and t.device.type == "cpu" and t.dtype == torch.float32
                 for t in tensors)
-        and not torch.is_autocast_enabled("cpu") and not is_portable() and _has_product()
+        and not torch.is_autocast_enabled("cpu") and _has_product()
     )
 
 
