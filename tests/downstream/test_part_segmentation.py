@@ -58,7 +58,7 @@ def test_parameters_are_those_of_the_papers():
 def test_logits_are_those_of_the_plain_formula(queries):
     """The head written out: each point with its interpolated tokens, the coordinates and the whole shape beside."""
     torch.manual_seed(0)
-    encoder = small(queries=queries, readout=("max",))
+    encoder = small(queries=queries, block="two-stream" if queries else "standard", readout=("max",))
     head, shapes = PartSegmenter(encoder, 2, 5).eval(), toy(4)
     clouds = shapes.clouds()
     with torch.no_grad():
@@ -147,6 +147,22 @@ def test_predictions_keep_to_the_parts_of_the_class():
     shapes = toy(6)
     predicted = predict_parts(PartSegmenter(small(), 2, 5), shapes, SCHEME.of_class, batch_size=4)
     assert bool(SCHEME.of_class[shapes.labels].gather(1, predicted).all())
+
+
+def test_parts_that_are_not_scored_have_no_label():
+    scheme = PartScheme(SCHEME.names, SCHEME.of_class, (0, 2, 3))
+    shapes, head = toy(4), PartSegmenter(small(), 2, 5).eval()
+    assert not bool((predict_parts(head, shapes, scheme.allowed) == 1).any())
+    labels = scheme.known(shapes.point_labels, 255)
+    assert bool(((labels == 255) == (shapes.point_labels == 1)).all())
+    clouds = shapes.clouds()
+    unlabelled = clouds.replace(point_labels=labels.flatten())
+    logits = head.logits(clouds).flatten(0, 1)
+    kept = labels.flatten() != 255
+    expected = nn.functional.cross_entropy(logits[kept], clouds.point_labels[kept])
+    assert torch.allclose(head([unlabelled])["loss"], expected)
+    assert float(head([clouds.replace(point_labels=torch.full_like(clouds.point_labels, 255))])["loss"].detach()) == 0
+    assert majority_parts(toy(), toy(2), scheme).unique(dim=1).tolist() == [[0], [3]]
 
 
 def test_majority_part_is_that_of_the_class():

@@ -72,6 +72,16 @@ def test_shapes_without_a_part_that_counts_are_left_out():
         instance_and_class_iou(torch.full((2, 3), torch.nan, dtype=torch.float64), torch.tensor([0, 1]))
 
 
+def test_points_without_a_label_count_nowhere():
+    labels = torch.tensor([[2, 2, 255, 255], [255] * 4])
+    ious = part_ious(torch.tensor([[2, 2, 3, 3], [2, 2, 3, 3]]), labels, torch.tensor([1, 1]), OF_CLASS)
+    assert ious[0, 2:].tolist() == [1, 1, 1]
+    assert bool(ious[1].isnan().all())
+    _, each = pooled_part_iou(torch.tensor([[2, 0, 3, 3]]), labels[:1], 5, (0, 1, 2, 3, 4))
+    assert each[2] == 0.5
+    assert each[3].isnan()
+
+
 def test_pooled_over_points():
     labels, predicted = torch.tensor([[0, 0, 1, 1]]), torch.tensor([[0, 1, 1, 1]])
     mean, each = pooled_part_iou(predicted, labels, 4, (0, 1, 2))

@@ -24,7 +24,7 @@ from contrast3d.errors import DataError
 FAMILIES = (
     "plain", "box", "cylinder", "disc", "cone", "torus", "stud", "tube", "hole", "axle", "other",
 )  # plain: polygons of no primitive. torus: spheres too. tube: under a brick. axle: pins too
-UNSCORED = ("plain", "other")  # how a part happens to be drawn, not geometry
+UNSCORED = ("plain", "other")  # how a part happens to be drawn, not geometry: their points are left out
 
 
 def LDraw40Parts(split: str = "train") -> ShapeSet:
@@ -39,7 +39,7 @@ def LDraw40Parts(split: str = "train") -> ShapeSet:
 
 @lru_cache(maxsize=1)
 def ldraw40_scheme() -> PartScheme:
-    """FAMILIES, and those that the shapes of each class have; all but UNSCORED count."""
+    """FAMILIES, and those that the shapes of each class have; all but UNSCORED are told apart."""
     return scheme_of(LDraw40Parts("all"), FAMILIES, UNSCORED)
 
 

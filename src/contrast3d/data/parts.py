@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from contrast3d.data.shapenetpart import CATEGORIES, PARTS
@@ -18,7 +18,8 @@ from contrast3d.errors import DataError
 class PartScheme:
     """names: of the P parts. of_class: (L, P), the parts that a shape of each class may have.
 
-    scored: the parts that measures are about; points of the others are in the data and may be taken for one of these.
+    scored: the parts that are told apart; points of the others have no label, in training and in scores, though the
+    network sees them.
     """
 
     names: tuple[str, ...]
@@ -27,6 +28,19 @@ class PartScheme:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def allowed(self) -> Bool[Tensor, "l p"]:
+        """(L, P) the scored parts that a shape of each class may have."""
+        scored = torch.zeros(len(self), dtype=torch.bool)
+        scored[list(self.scored)] = True
+        return self.of_class & scored
+
+    def known(self, point_labels: Int[Tensor, "s n"], ignore: int) -> Int[Tensor, "s n"]:
+        """The labels with `ignore` in place of parts that are not scored."""
+        scored = torch.zeros(len(self), dtype=torch.bool)
+        scored[list(self.scored)] = True
+        return torch.where(scored[point_labels], point_labels, ignore)
 
 
 def shapenetpart_scheme(classes: Sequence[str] = CATEGORIES) -> PartScheme:

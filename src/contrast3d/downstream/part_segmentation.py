@@ -37,6 +37,7 @@ from contrast3d.engine.loop import train as run_training
 from contrast3d.engine.progress import clock
 from contrast3d.engine.settings import Training
 from contrast3d.errors import ConfigError, DataError
+from contrast3d.metrics.segmentation import IGNORE
 from contrast3d.nn.rebuild import Rebuildable
 
 PROTOCOL = "part segmentation"
@@ -139,7 +140,7 @@ def part_segmentation(
                 what = f"{contestant}, {budget_name(budget)} {LABELS}, draw {s - seed + 1} of {len(drawn)}"
                 tell(what)
                 segmenter = fit_parts(make, few, scheme, how, encoder_lr_scale=scale, seed=s, device=device_of(encoder))
-                scores = PartScores.of(predict_parts(segmenter, test, scheme.of_class, how.batch_size), test, scheme)
+                scores = PartScores.of(predict_parts(segmenter, test, scheme.allowed, how.batch_size), test, scheme)
                 table.add(contestant, budget, scores)
                 if on_trained:
                     on_trained(contestant, budget, s, segmenter)
@@ -168,6 +169,7 @@ def fit_parts(
                                   norm_lr=slow if tuning.published else None)
     count = tuning.num_points or train.num_points
     transform = Compose((Resample(count, tuning.published), Scale(0.8, 1.25), Shift(0.1)))
+    train = replace(train, point_labels=scheme.known(train.point_labels, IGNORE))
     loader = ViewLoader(train, transform, views=1, batch_size=tuning.batch_size, seed=seed, device=device)
     epochs, _ = tuning.schedule(len(train))
     settings = Training(
@@ -210,10 +212,10 @@ def second_steps(clip_norm: float) -> Iterator[None]:
 
 def majority_parts(train: ShapeSet, test: ShapeSet, scheme: PartScheme) -> Int[Tensor, "t n"]:
     """(T, N) for every point the most frequent part of its class, the first of them where several tie."""
-    counts = torch.zeros(len(scheme.of_class), len(scheme), dtype=torch.long)
+    counts, allowed = torch.zeros(len(scheme.of_class), len(scheme), dtype=torch.long), scheme.allowed
     for row, label in enumerate(train.labels.tolist()):
         counts[label] += train.point_labels[row].bincount(minlength=len(scheme))
-    most = counts.masked_fill(~scheme.of_class, -1).argmax(1)
+    most = counts.masked_fill(~allowed, -1).argmax(1)
     return most[test.labels][:, None].expand(len(test), test.num_points)
 
 

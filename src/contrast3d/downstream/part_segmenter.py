@@ -13,6 +13,7 @@ from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream.features import device_of, evaluating
 from contrast3d.errors import ConfigError, DataError
 from contrast3d.metrics.part_iou import restricted_argmax
+from contrast3d.metrics.segmentation import IGNORE
 from contrast3d.nn.batch_norm import BatchNorm
 from contrast3d.ops.three_interpolate import three_interpolate
 from contrast3d.types import Clouds
@@ -84,14 +85,15 @@ class PartSegmenter(nn.Module):
         return self.parts(self.mix_norm2(self.mix2(x)).relu())
 
     def forward(self, batch: Sequence[Clouds]) -> dict[str, Tensor]:
-        """batch: views of clouds with labels of shapes and points; each view is a sample of its own."""
+        """batch: views of clouds with labels of shapes and points, 255 for none; each view is a sample of its own."""
         losses, hits = [], []
         for view in batch:
             if view.point_labels is None:
                 raise DataError("batch", "no labels of points", "a set with parts")
-            logits = self.logits(view).flatten(0, 1)
-            losses.append(F.cross_entropy(logits, view.point_labels))
-            hits.append((logits.argmax(1) == view.point_labels).float().mean())
+            logits, labels = self.logits(view).flatten(0, 1), view.point_labels
+            known = (labels != IGNORE).sum().clamp(min=1)
+            losses.append(F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum") / known)
+            hits.append((logits.argmax(1) == labels).sum() / known)
         return {"loss": torch.stack(losses).mean(), "accuracy": torch.stack(hits).mean()}
 
     def _part(self, name: str) -> nn.Module:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -13,6 +12,7 @@ from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream.table import LABELS, SCRATCH, Budget, Cell, budget_name, percent
 from contrast3d.errors import ConfigError
 from contrast3d.metrics.part_iou import instance_and_class_iou, part_ious, pooled_part_iou
+from contrast3d.metrics.segmentation import IGNORE
 
 MAJORITY_PART = "majority part of each class"
 METRICS = {
@@ -34,14 +34,13 @@ class PartScores:
     @classmethod
     def of(cls, predicted: Int[Tensor, "s n"], test: ShapeSet, scheme: PartScheme) -> PartScores:
         """Scores of the predicted parts of the test shapes' points."""
-        scored = torch.zeros(len(scheme), dtype=torch.bool)
-        scored[list(scheme.scored)] = True
-        ious = part_ious(predicted, test.point_labels, test.labels, scheme.of_class & scored)
-        pooled, each = pooled_part_iou(predicted, test.point_labels, len(scheme), scheme.scored)
+        labels = scheme.known(test.point_labels, IGNORE)
+        ious = part_ious(predicted, labels, test.labels, scheme.allowed)
+        pooled, each = pooled_part_iou(predicted, labels, len(scheme), scheme.scored)
         named = {scheme.names[i]: each[i].item() for i in scheme.scored}
         return cls(
             *instance_and_class_iou(ious, test.labels), pooled,
-            (predicted == test.point_labels).double().mean().item(),
+            (predicted == labels)[labels != IGNORE].double().mean().item(),
             {name: None if iou != iou else iou for name, iou in named.items()},
         )
 

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from contrast3d.errors import DataError
-from contrast3d.metrics.segmentation import confusion, iou_per_class
+from contrast3d.metrics.segmentation import IGNORE, confusion, iou_per_class
 
 
 def restricted_argmax(
@@ -22,14 +22,16 @@ def part_ious(
 ) -> Float[Tensor, "s p"]:
     """(S, P) float64 intersection over union of each part in each shape; NaN where its class has no such part.
 
-    1 where a shape of a class that has the part neither holds it nor is said to.
+    1 where a shape of a class that has the part neither holds it nor is said to. Points of the label 255 count nowhere,
+    and a shape without others is NaN throughout.
     """
+    known = labels != IGNORE
     ious = torch.full((len(labels), of_class.shape[1]), torch.nan, dtype=torch.float64)
     for part in of_class.any(0).nonzero().flatten().tolist():
-        said, true = predicted == part, labels == part
+        said, true = known & (predicted == part), labels == part
         union = (said | true).sum(1).double()
         iou = torch.where(union == 0, 1.0, (said & true).sum(1) / union.clamp(min=1))
-        ious[:, part] = torch.where(of_class[classes, part], iou, torch.nan)
+        ious[:, part] = torch.where(of_class[classes, part] & known.any(1), iou, torch.nan)
     return ious
 
 
