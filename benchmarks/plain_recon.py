@@ -191,7 +191,7 @@ class PlainMAE(nn.Module):
         queries, x = self.encoder(points, centers, mask)
         shown, hidden = centers[~mask].view(b, -1, 3), centers[mask].view(b, -1, 3)
         predicted = self.decoder(x, shown, hidden)
-        loss = plain_chamfer(predicted.flatten(0, 1).float(), points[mask])
+        loss = plain_chamfer(predicted.flatten(0, 1).to(points), points[mask])  # not in bfloat16
         for name, layer in self.encoder.projections.items():
-            loss = loss + F.smooth_l1_loss(layer(queries[name]).float(), targets[name])
+            loss = loss + F.smooth_l1_loss(layer(queries[name]).to(points), targets[name])
         return loss
