@@ -37,7 +37,7 @@ bench: $(TESTS_INSTALLED)  ## run all benchmarks; tables on the screen, JSON in 
 
 pins:  ## renew constraints.txt from the newest versions, in a throw-away environment
 	rm -rf build/pins && $(PYTHON) -m venv build/pins
-	build/pins/bin/pip install $(PIP_FLAGS) '.[dev,log,docs,search,export,las]'
+	build/pins/bin/pip install $(PIP_FLAGS) '.[dev,log,docs,search,export,las,teachers]'
 	grep '^#' constraints.txt > build/constraints.txt
 	build/pins/bin/pip freeze --all --exclude contrast3d --exclude pip | sed 's/+[A-Za-z0-9.]*$$//' >> build/constraints.txt
 	mv build/constraints.txt constraints.txt && rm -rf build/pins
@@ -56,7 +56,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 $(TESTS_INSTALLED): $(INSTALLED)
-	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[search,export,las]'
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[search,export,las,teachers]'
 	@touch $@
 
 $(DOCS_INSTALLED): $(INSTALLED)
