@@ -25,7 +25,7 @@ def build_optimizer(method: nn.Module, settings: Training) -> torch.optim.Optimi
     if not groups:
         raise ConfigError(f"{type(method).__name__} has no trainable parameters")
     if settings.optimizer == "adamw":
-        optimizer = torch.optim.AdamW(groups, settings.lr, weight_decay=settings.weight_decay)
+        optimizer = torch.optim.AdamW(groups, settings.lr, weight_decay=settings.weight_decay, fused=True)
     elif settings.optimizer == "adam":
         optimizer = torch.optim.Adam(groups, settings.lr, weight_decay=settings.weight_decay)
     else:
