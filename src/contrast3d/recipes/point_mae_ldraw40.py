@@ -12,6 +12,6 @@ from dataclasses import replace
 from contrast3d.recipes import recon_ldraw40
 
 RECIPE = replace(
-    recon_ldraw40.RECIPE, method="point-mae", image_teacher="none", block="standard", queries=(),
-    readout=("max", "mean"),
+    recon_ldraw40.RECIPE, method="point-mae", image_teacher="none", query_loss="smooth-l1", block="standard",
+    queries=(), readout=("max", "mean"),
 )

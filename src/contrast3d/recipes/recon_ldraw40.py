@@ -7,7 +7,7 @@
 from contrast3d.recipes.masked import MaskedRecipe
 
 RECIPE = MaskedRecipe(
-    method="recon", dataset="LDraw40", num_points=1024, augmentation="scale-shift", width=192, depth=6,
-    num_patches=64, patch_size=32, decoder_depth=2, image_teacher="efficientnet-lite0", epochs=60, batch_size=32,
-    lr=1e-3, warmup_epochs=5.0,
+    method="recon", dataset="LDraw40", num_points=512, augmentation="scale-shift", width=192, depth=6,
+    num_patches=32, patch_size=32, decoder_depth=2, readout=("queries", "max", "mean"),
+    image_teacher="efficientnet-lite0", query_loss="info-nce", epochs=40, batch_size=32, lr=1e-3, warmup_epochs=5.0,
 )
