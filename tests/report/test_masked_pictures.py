@@ -275,3 +275,11 @@ def test_a_real_method_on_real_shapes(shared):
         Attentions(*where, {name: of.numpy() for name, of in queries.items()}, tokens.numpy()))
     assert sections[0][3].count("<img") == 6
     assert sections[1][3].count("<img") == 8
+
+
+def test_renders_are_shown_smaller():
+    images = np.linspace(0, 1, 2 * 3 * 3 * 64).reshape(2, 3, 3, 8, 8)
+    *_, body = masked.renders_section(images, ("a<b", "c"), 4)
+    assert body.count("<img") == 6
+    assert body.count('width="4"') == 6
+    assert "a&lt;b" in body

@@ -36,6 +36,10 @@ ATTENTION_LEAD = (
     "picture is blue. Even colour means that a query averages the whole shape; queries of different teachers that look "
     "alike have learnt nothing apart."
 )
+RENDERS_LEAD = (
+    "Shaded renders of the points. The network that looks at them knows photographs: what cannot be recognised here, "
+    "it cannot teach."
+)
 MAPS_LEAD = (
     "t-SNE of several features of the same shapes. Near means alike; distances between far islands, and the axes, mean "
     "nothing. Below each, how often the nearest shape by cosine is of the same class, in the features themselves."
@@ -82,6 +86,19 @@ def masked_sections(
         ("masked-attention", "What is looked at", ATTENTION_LEAD, attention_section(attentions)),
         ("masked-maps", "Maps of the features", MAPS_LEAD, maps_section(features or {}, labels, classes)),
     ]
+
+
+def renders_section(
+    images: Float[np.ndarray, "b k 3 h w"], names: Sequence[str] = (), size: int = 112
+) -> Section:
+    """What an image teacher is shown of some shapes: K renders of each, values from 0 to 1."""
+    step = max(1, images.shape[-1] // size)
+    rgb = (255 * np.clip(images[..., ::step, ::step], 0, 1)).astype(np.uint8).transpose(0, 1, 3, 4, 2)
+    opaque = np.concatenate([rgb, np.full_like(rgb[..., :1], 255)], -1)
+    figures = [_figure(_name(names, i), [(f"view {k + 1}", view) for k, view in enumerate(views)], 4, "")
+               for i, views in enumerate(opaque)]
+    body = f'<div class="pairs">{"".join(figures)}</div>'
+    return "teacher-views", "What the image teacher sees", RENDERS_LEAD, body
 
 
 def reconstruction_picture(
