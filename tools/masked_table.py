@@ -1,10 +1,11 @@
 """The table of masked pre-training: frozen features of runs beside what they have to beat.
 
-    python tools/masked_table.py ldraw40 "Point-MAE=runs/mae-s0,runs/mae-s1" "ReCon=runs/recon-s0,runs/recon-s1"
+    python tools/masked_table.py ldraw40 "Point-MAE=runs/mae-s0,runs/mae-s1" "ReCon=runs/recon-s0@queries/max"
 
-Each row is a name and runs of one recipe that differ by seed. The linear SVM with all labels and n-way k-shot trials
-are run on each; mean and spread are over runs (of baselines: over seeds of their weights). Untrained are the networks
-of the first row. Writes results/masked-DATASET-PROTOCOL.json and prints the table in markdown.
+Each row is a name and runs of one recipe that differ by seed; @ says what is read of a patch transformer, otherwise
+what the recipe reads. The linear SVM with all labels and n-way k-shot trials are run on each; mean and spread are over
+runs (of baselines: over seeds of their weights). Untrained are the networks of the first row. What is measured is kept
+in the runs and not measured again. Writes results/masked-DATASET-PROTOCOL.json and prints the table in markdown.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from contrast3d.downstream.probes import Prediction, probe, probe_all, probe_few
 from contrast3d.downstream.results import provenance, write_json
 from contrast3d.downstream.splits import few_labels
 from contrast3d.downstream.table import MAJORITY, SUPERVISED, TRAINING_FREE, UNTRAINED, percent
+from contrast3d.downstream.tuned_encoders import read_as
 from contrast3d.recipes.evaluate import supervised_baseline
 from contrast3d.recipes.machine import Machine
 from contrast3d.recipes.runs import Run, load_recipe_run
@@ -40,18 +42,25 @@ Scores = dict[str, list[float]]  # by column, a value per run
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     Machine(threads=options.threads).set_threads()
-    rows = {name: [load_recipe_run(p) for p in paths.split(",")] for name, _, paths in
-            (row.partition("=") for row in options.rows)}
+    rows, readouts = {}, {}
+    for row in options.rows:
+        name, _, rest = row.partition("=")
+        paths, _, readout = rest.partition("@")
+        rows[name] = [load_recipe_run(p) for p in paths.split(",")]
+        readouts[name] = tuple(readout.split("/")) if readout else ()
     first = next(iter(rows.values()))[0]
     train, test = first.recipe.splits(options.data_root)
     began = time.perf_counter()
     table = {MAJORITY: [_majority(train, test)]}
-    table[TRAINING_FREE] = [_score(baselines.training_free(train, test), train, test)]
-    _tell(TRAINING_FREE, table[TRAINING_FREE])
-    makers = {UNTRAINED: [partial(first.recipe.make_reader, seed) for seed in range(FRESH_ENCODERS)]}
-    makers |= {name: [run.reader for run in runs] for name, runs in rows.items()}
-    for name, encoders in makers.items():
-        table[name] = [_scores_of(make, train, test) for make in encoders]
+    keep = partial(_kept, first, train, test)
+    table[TRAINING_FREE] = [keep(TRAINING_FREE, partial(baselines.training_free, train, test))]
+    table[UNTRAINED] = [
+        keep(f"{UNTRAINED} {seed}", partial(_features, partial(first.recipe.make_reader, seed), (), train, test))
+        for seed in range(FRESH_ENCODERS)]
+    for name, runs in rows.items():
+        read = readouts[name]
+        table[name] = [_kept(run, train, test, f"frozen {'-'.join(read)}",
+                             partial(_features, run.reader, read, train, test)) for run in runs]
         _tell(name, table[name])
     if options.supervised_seconds:
         table[SUPERVISED] = _supervised(first, train, test, options.supervised_seconds)
@@ -60,9 +69,23 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _scores_of(make: Callable[[], nn.Module], train: ShapeSet, test: ShapeSet) -> dict[str, float]:
-    encoder = make()
-    return _score((extract(encoder, train), extract(encoder, test)), train, test)
+def _features(
+    make: Callable[[], nn.Module], readout: tuple[str, ...], train: ShapeSet, test: ShapeSet
+) -> baselines.FeaturePair:
+    reader = read_as(make(), readout) if readout else make()
+    return extract(reader, train), extract(reader, test)
+
+
+def _kept(
+    run: Run, train: ShapeSet, test: ShapeSet, what: str, features: Callable[[], baselines.FeaturePair]
+) -> dict[str, float]:
+    """The scores that the run holds of these weights and shapes, measured and kept where it holds none."""
+    name, key = what.strip().replace(" ", "-"), {**run.trained(), "data_hash": f"{train.hash}-{test.hash}"}
+    found = run.folder.results().get(name, {})
+    if {k: found.get(k) for k in key} != key:
+        found = {**key, "scores": _score(features(), train, test)}
+        run.folder.save_result(name, found)
+    return found["scores"]
 
 
 def _score(features: baselines.FeaturePair, train: ShapeSet, test: ShapeSet) -> dict[str, float]:
