@@ -113,9 +113,14 @@ def _majority(train: ShapeSet, test: ShapeSet) -> dict[str, float]:
 
 
 def _supervised(run: Run, train: ShapeSet, test: ShapeSet, seconds: float) -> list[dict[str, float]]:
-    """The same network on all labels for so long: no frozen feature, so no trials."""
-    fit = supervised_baseline(run.recipe, seconds, next(run.encoder().parameters()).device, 1).fit
-    return [{SVM: fit(train, test, seed).accuracy} for seed in range(FRESH_ENCODERS)]
+    """The same network on all labels for so long: no frozen feature, so no trials. Kept in the run, like the others."""
+    fit, scores = supervised_baseline(run.recipe, seconds, next(run.encoder().parameters()).device, 1).fit, []
+    for seed in range(FRESH_ENCODERS):
+        name = f"{SUPERVISED}-{seconds:g}s-{seed}"
+        if name not in run.folder.results():
+            run.folder.save_result(name, {"scores": {SVM: fit(train, test, seed).accuracy}})
+        scores.append(run.folder.results()[name]["scores"])
+    return scores
 
 
 def _save(
