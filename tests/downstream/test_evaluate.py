@@ -14,6 +14,8 @@ from contrast3d.downstream.results import provenance, write_json
 from contrast3d.downstream.table import TRAINING_FREE, UNTRAINED
 from contrast3d.errors import ConfigError, DataError
 from contrast3d.nn.dgcnn import DGCNN
+from contrast3d.nn.patch_transformer import PatchTransformer
+from contrast3d.nn.two_towers import TwoTowers
 from contrast3d.types import Features
 
 pytestmark = pytest.mark.filterwarnings("ignore:the best C")
@@ -157,6 +159,16 @@ def test_redrawn_weights_follow_the_seed():
     first, again, other = (redrawn(DGCNN(8, ((8,),), k=4), seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not torch.equal(first["embed.weight"], other["embed.weight"])
+
+
+@pytest.mark.parametrize("make", [PatchTransformer, TwoTowers])
+def test_patch_transformers_are_redrawn_as_their_constructor_draws(make):
+    encoder = make(64, 2, 1, 8, 8)
+    first, again, other = (redrawn(encoder, seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    for key, value in encoder.named_parameters():
+        torch.testing.assert_close(first[key].std(), value.std(), rtol=0.3, atol=1e-3)
+        assert not value.std() or not torch.equal(first[key], other[key])
 
 
 def test_an_encoder_that_cannot_be_redrawn_says_so():

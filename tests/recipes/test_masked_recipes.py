@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -12,14 +13,17 @@ import pytest
 import tiny
 import torch
 
+from contrast3d.downstream.table import UNTRAINED
 from contrast3d.engine.distributed import Ranks
 from contrast3d.errors import ConfigError, DataError, MissingDataError
 from contrast3d.methods.point_mae import PointMAE
 from contrast3d.nn.patch_transformer import PatchTransformer
 from contrast3d.nn.two_towers import TwoTowers
 from contrast3d.recipes import datasets, table, teachers
+from contrast3d.recipes.evaluate import evaluate
 from contrast3d.recipes.machine import Machine
 from contrast3d.recipes.masked import MaskedRecipe
+from contrast3d.recipes.masked_report import trained_method
 from contrast3d.recipes.prepare_teachers import prepare_teachers
 from contrast3d.recipes.pretrain import pretrain
 from contrast3d.recipes.runs import load_run
@@ -115,6 +119,25 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(name, own, tmp_path, m
         statuses.append(outcome.status)
     assert statuses == ["interrupted", "interrupted", "finished"]
     assert weights(parts) == weights(whole)
+
+
+@pytest.mark.parametrize("name", ["recon-ldraw40", "recon-ldraw40-two-towers"])
+def test_a_run_outlives_the_folder_of_its_teacher(name, own, tmp_path, monkeypatch):
+    """What its weights are wide is known from them, and baselines need no teacher."""
+    folder = tmp_path / "vit"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "vit", "hidden_size": 1280}')
+    recipe = taught(name, own, image_teacher=str(folder))
+    run, _ = pretrain(name, recipe, Machine(out=tmp_path / "run", quiet=True))
+    shutil.move(folder, tmp_path / "elsewhere")
+    with pytest.raises(MissingDataError, match="vit: no such folder"):
+        recipe.make_encoder()
+    again = load_run(run.path)
+    clouds = Clouds.from_dense(torch.randn(2, 48, 3))
+    assert torch.isfinite(again.reader()(clouds).pooled).all()
+    assert again.projections() == {"img": 1280}
+    assert trained_method(again).encoder.projections["img"].out_features == 1280
+    assert evaluate("knn", again, labels_per_class=(2,), draws=1).cell(UNTRAINED, 2)
 
 
 def test_the_seed_decides(own, tmp_path):
@@ -270,10 +293,11 @@ def test_what_networks_refuse_leaves_no_folder(fields, told, own, tmp_path):
     ("point-mae-ldraw40", {"block": "standard", "order": "paper"}, "--order changes nothing with --block standard"),
     ("recon-ldraw40-two-towers", {"stop_gradient": False}, "--stop-gradient changes nothing with --block two-towers"),
     ("recon-ldraw40", {"captions": "masked"}, "--captions changes nothing with --text-teacher none"),
-    ("recon-ldraw40", {"temperature": 0.3}, "--temperature changes nothing with --query-loss smooth-l1"),
+    ("recon-ldraw40", {"query_loss": "smooth-l1", "temperature": 0.3},
+     "--temperature changes nothing with --query-loss smooth-l1"),
     ("recon-ldraw40", {"image_teacher": "none", "self_contrast": "instance", "teacher_views": 3},
      "--teacher-views changes nothing with --image-teacher none --text-teacher none"),
-    ("recon-ldraw40", {"image_teacher": "none", "self_contrast": "instance", "query_loss": "info-nce"},
+    ("recon-shapenet55", {"image_teacher": "none", "self_contrast": "instance", "query_loss": "info-nce"},
      "--query-loss changes nothing with"),
     ("point-mae-ldraw40", {"categories": ("Mug",)}, "--categories changes nothing with --dataset LDraw40"),
 ])
@@ -297,5 +321,5 @@ def test_words_for_reports():
     recipe = dataclasses.replace(table.find("recon-ldraw40"), text_teacher=TEXT, captions="masked")
     assert recipe.knobs() == "mask random 0.6, image teacher efficientnet-lite0, text teacher minilm (masked), "
     assert (recipe.method_title, table.find("point-mae-ldraw40").method_title) == ("ReCon", "Point-MAE")
-    assert recipe.network == "two-stream patch transformer, width 192, depth 6, 64 patches of 32"
+    assert recipe.network == "two-stream patch transformer, width 192, depth 6, 32 patches of 32"
     assert table.find("point-mae-ldraw40").knobs() == "mask random 0.6, "

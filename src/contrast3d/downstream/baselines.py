@@ -52,15 +52,19 @@ def untrained_maker(encoder: nn.Module, make_untrained: MakeUntrained) -> Callab
 def redrawn(encoder: nn.Module, seed: int) -> nn.Module:
     """A copy of the encoder with every parameter as its module's `reset_parameters` draws it under `seed`.
 
-    A ConfigError where a module holds parameters and has no such method.
+    Parts come before what they are part of, which may draw them in its own way, and draws what it keeps in a
+    ParameterDict or ParameterList. A ConfigError where a module holds parameters and nothing draws them.
     """
     encoder = copy.deepcopy(encoder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for name, module in encoder.named_modules():
+        for name, module in reversed(list(encoder.named_modules())):
             reset = getattr(module, "reset_parameters", None)
+            owner = encoder.get_submodule(name.rpartition(".")[0])
             if reset is not None:
                 reset()
+            elif isinstance(module, nn.ParameterDict | nn.ParameterList) and hasattr(owner, "reset_parameters"):
+                continue
             elif next(module.parameters(recurse=False), None) is not None:
                 raise ConfigError(
                     f"{name or 'the encoder'} ({type(module).__name__}) has no reset_parameters to draw its weights "

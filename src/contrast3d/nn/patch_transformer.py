@@ -76,12 +76,12 @@ class PatchTransformer(Rebuildable):
         self.blocks = nn.ModuleList(make(width, num_heads, rate) for rate in rates)
         self.norm = nn.LayerNorm(width)
         self.projections = nn.ModuleDict({name: Linear(width, d) for name, d in projections.items()})
-        self.apply(_initialise)
         self.reset_parameters()
         self.readout = tuple(readout)
 
     def reset_parameters(self) -> None:
-        """Fresh queries; the parts draw their own weights."""
+        """Linear layers and queries as released; other parts keep what they have."""
+        self.apply(_initialise)
         for parameter in (*self.tokens.values(), *self.token_positions.values()):
             nn.init.trunc_normal_(parameter, std=0.02)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import nn
 
 from contrast3d.data.presets import preset
 from contrast3d.data.shapes import ShapeSet
@@ -116,16 +117,16 @@ def evaluate(
     if protocol == "retrieval":
         found = retrieval(
             encoder, _unfitted(run, recipe, dataset, data_root), name=run.title,
-            draws=draws, seed=seed, make_untrained=recipe.make_reader, on_progress=on_progress,
+            draws=draws, seed=seed, make_untrained=run.make_reader, on_progress=on_progress,
         )
         _save_retrieval(found, run, target, trained, foreign=recipe is not run.recipe)
         return found
     data = splits_for(protocol, recipe, data_root, published)
     options = TunedOptions(mode, epochs, augmentation, published)
-    shared = {"name": run.title, "seed": seed, "make_untrained": recipe.make_reader, "on_progress": on_progress}
+    shared = {"name": run.title, "seed": seed, "make_untrained": run.make_reader, "on_progress": on_progress}
     if readout:
         encoder = read_as(encoder, readout)
-        shared["make_untrained"] = lambda s: read_as(recipe.make_reader(s), readout)
+        shared["make_untrained"] = lambda s: read_as(run.make_reader(s), readout)
     keep = partial(save, protocol=_called(options.called(protocol), readout), run=run, device=target, trained=trained,
                    foreign=recipe is not run.recipe)
     if protocol == "linear-report":
@@ -144,7 +145,8 @@ def evaluate(
     else:
         supervised = None
         if supervised_seconds:
-            supervised = supervised_baseline(recipe, supervised_seconds, target, min(draws, supervised_draws))
+            supervised = supervised_baseline(
+                recipe, supervised_seconds, target, min(draws, supervised_draws), run.make_reader)
         table = label_efficiency(
             protocol, encoder, data, labels_per_class=labels, draws=draws, supervised=supervised, **shared,
         )
@@ -185,12 +187,15 @@ def _same(one: str, other: str) -> bool:
         datasets.is_yours(one) and datasets.is_yours(other) and Path(one).resolve() == Path(other).resolve())
 
 
-def supervised_baseline(recipe, seconds: float, device: torch.device, draws: int) -> Supervised:
+def supervised_baseline(
+    recipe, seconds: float, device: torch.device, draws: int, make_reader: Callable[[int], nn.Module] | None = None
+) -> Supervised:
     """The recipe's encoder trained on the labels alone, under the recipe's own augmentation, for so many seconds."""
     transform = preset(recipe.augmentation, recipe.num_points)
 
     def fit(train: ShapeSet, test: ShapeSet, seed: int) -> Prediction:
-        return fit_classifier(recipe.make_reader, train, test, transform, seconds=seconds, seed=seed, device=device)
+        make = make_reader or recipe.make_reader
+        return fit_classifier(make, train, test, transform, seconds=seconds, seed=seed, device=device)
 
     return Supervised(fit, draws=draws)
 
@@ -202,7 +207,7 @@ def _report_table(run: Run, encoder, data, draws: int, seed: int) -> Table:
                   f"{train.hash}-{test.hash}", test.labels, train.classes)
     table.add(MAJORITY, None, baselines.majority(train.labels, test.labels))
     for s in seeds:
-        table.add(UNTRAINED, None, report_probe(run.recipe.make_reader(s), train, test, seed=s))
+        table.add(UNTRAINED, None, report_probe(run.make_reader(s), train, test, seed=s))
         table.add(run.title, None, report_probe(encoder, train, test, seed=s))
     return table
 

@@ -205,8 +205,8 @@ class MaskedRecipe(ShapeRecipe):
 
         return dims_of(self.image_teacher, self.text_teacher)
 
-    def make_encoder(self, seed: int | None = None) -> nn.Module:
-        """The encoder with fresh weights; the same seed gives the same weights."""
+    def make_encoder(self, seed: int | None = None, projections: dict[str, int] | None = None) -> nn.Module:
+        """The encoder with fresh weights; the same seed gives the same weights. projections: where they are known."""
         import torch
 
         from contrast3d.nn.patch_transformer import PatchTransformer
@@ -215,7 +215,7 @@ class MaskedRecipe(ShapeRecipe):
         shape = {
             "width": self.width, "depth": self.depth, "num_heads": max(1, self.width // 64), "queries": self.queries,
             "num_patches": self.num_patches, "patch_size": self.patch_size, "drop_path": self.drop_path,
-            "readout": self.readout, "projections": self.projections(),
+            "readout": self.readout, "projections": self.projections() if projections is None else projections,
         }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed if seed is None else seed)
@@ -223,14 +223,16 @@ class MaskedRecipe(ShapeRecipe):
                 return TwoTowers(**shape)
             return PatchTransformer(**shape, block=self.block, order=self.order)
 
-    def make_method(self, num_shapes: int = 0, teacher: Callable | None = None) -> nn.Module:
+    def make_method(
+        self, num_shapes: int = 0, teacher: Callable | None = None, projections: dict[str, int] | None = None
+    ) -> nn.Module:
         """The method around a fresh encoder. teacher: of recon, says what the projections are to be."""
         import torch
 
         from contrast3d.methods.point_mae import PointMAE
         from contrast3d.methods.recon import ReCon
 
-        encoder = self.make_encoder()
+        encoder = self.make_encoder(projections=projections)
         shared = {"mask_ratio": self.mask_ratio, "mask": self.mask, "decoder_depth": self.decoder_depth,
                   "decoder_drop_path": self.drop_path, "loss": self.loss}
         with torch.random.fork_rng(devices=[]):

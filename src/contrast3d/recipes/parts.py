@@ -67,7 +67,7 @@ def evaluate_parts(
 
     return part_segmentation(
         encoder, (train, test), scheme, name=run.title, labels_per_class=labels or usual, draws=draws, seed=seed,
-        make_untrained=lambda s: sized(recipe.make_encoder(s)), tuning=how, on_progress=on_progress, on_column=keep,
+        make_untrained=lambda s: sized(run.make_encoder(s)), tuning=how, on_progress=on_progress, on_column=keep,
     )
 
 

@@ -111,7 +111,7 @@ def _caption(shapes: ShapeSet, row: int) -> str:
 def summary(run: Run, shown: ShapeSet, kind: str) -> dict[str, str]:
     """What was run, in words, for the head of the page. kind: what captions call the shapes shown."""
     recipe, lines, origin = run.recipe, run.lines(), run.origin()
-    encoder = recipe.make_encoder()
+    encoder = run.make_encoder()
     size = sum(p.numel() for p in encoder.parameters())
     text = {
         "recipe": run.name,

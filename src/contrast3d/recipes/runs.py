@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from contrast3d.errors import ConfigError, DataError
 from contrast3d.nn.partwise import Partwise
 from contrast3d.nn.rebuild import rebuild
 from contrast3d.recipes import table
+from contrast3d.recipes.masked import MaskedRecipe
 from contrast3d.recipes.scene_contrast import SceneRecipe
 from contrast3d.recipes.shape_recipe import ShapeRecipe
 
@@ -84,8 +86,24 @@ class Run(Trained):
     name: str
     recipe: ShapeRecipe | SceneRecipe
 
-    def make_encoder(self) -> nn.Module:
-        return self.recipe.make_encoder()
+    def make_encoder(self, seed: int | None = None) -> nn.Module:
+        if isinstance(self.recipe, MaskedRecipe):
+            return self.recipe.make_encoder(seed, self.projections())
+        return self.recipe.make_encoder(seed)
+
+    def make_reader(self, seed: int | None = None) -> nn.Module:
+        """A fresh encoder as probes read it, as `reader` gives the trained one."""
+        return Partwise(self.make_encoder(seed), self.num_points)
+
+    def projections(self) -> dict[str, int]:
+        """Widths of what teachers say, by query; of teachers that are gone, as the weights have them."""
+        try:
+            return self.recipe.projections() if isinstance(self.recipe, MaskedRecipe) else {}
+        except (ConfigError, DataError):
+            weights = self.folder.load_encoder_state()
+            of_query = {query: re.compile(rf"(asked\.)?projections\.{query}\.weight") for query in ("img", "text")}
+            return {query: len(weights[name]) for query, pattern in of_query.items()
+                    for name in weights if pattern.fullmatch(name)}
 
     @property
     def num_points(self) -> int:

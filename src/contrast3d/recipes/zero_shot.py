@@ -54,7 +54,7 @@ def evaluate_zero_shot(
     which a student can hardly surpass.
     """
     recipe, target, tell = run.recipe, pick_device(device), on_progress or (lambda message: None)
-    if not isinstance(recipe, MaskedRecipe) or not recipe.projections():
+    if not isinstance(recipe, MaskedRecipe) or not run.projections():
         raise ConfigError(f"zero-shot asks what teachers taught, and {run.path} had none. Try: a run of recon with "
                           "--text-teacher or --image-teacher")
     trained = run.trained()
@@ -78,7 +78,7 @@ def evaluate_zero_shot(
 
     for s in table.seeds:
         tell(f"{UNTRAINED}, draw {s - seed + 1} of {draws}")
-        score(UNTRAINED, said_by(recipe.make_encoder(s).to(target), test, recipe.num_points))
+        score(UNTRAINED, said_by(run.make_encoder(s).to(target), test, recipe.num_points))
     tell(TEACHER)
     score(TEACHER, speech.of_teachers(test))
     tell(run.title)
