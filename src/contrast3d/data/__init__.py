@@ -3,6 +3,7 @@
 from contrast3d.data.arrays import load_arrays
 from contrast3d.data.folder import load_folder
 from contrast3d.data.ldraw40 import LDraw40
+from contrast3d.data.ldraw40_parts import LDraw40Parts
 from contrast3d.data.loader import ViewLoader
 from contrast3d.data.modelnet40 import ModelNet10, ModelNet40
 from contrast3d.data.pair_loader import PairLoader
@@ -24,8 +25,8 @@ from contrast3d.data.sweethome3d import SweetHome3D
 from contrast3d.data.three_d_match import ThreeDMatch
 
 __all__ = [
-    "LDraw40", "ModelNet10", "ModelNet40", "PairLoader", "Rooms", "S3DIS", "ScanNet", "ScanObjectNN", "Scene",
-    "SceneLoader", "SceneSet", "SceneViews", "ShapeNet55", "ShapeNetPart", "ShapeSet", "SweetHome3D", "ThreeDMatch",
-    "ViewLoader", "find_pairs", "load_arrays", "load_folder", "load_views", "make_room", "preset", "read_rgbd",
-    "room_views", "save_views",
+    "LDraw40", "LDraw40Parts", "ModelNet10", "ModelNet40", "PairLoader", "Rooms", "S3DIS", "ScanNet", "ScanObjectNN",
+    "Scene", "SceneLoader", "SceneSet", "SceneViews", "ShapeNet55", "ShapeNetPart", "ShapeSet", "SweetHome3D",
+    "ThreeDMatch", "ViewLoader", "find_pairs", "load_arrays", "load_folder", "load_views", "make_room", "preset",
+    "read_rgbd", "room_views", "save_views",
 ]

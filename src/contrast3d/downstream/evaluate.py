@@ -19,6 +19,7 @@ from contrast3d.downstream.features import extract
 from contrast3d.downstream.few_shot_tuned import few_shot_finetune as few_shot_finetune
 from contrast3d.downstream.finetune import finetune as finetune
 from contrast3d.downstream.finetune import finetune_best_on_test as finetune_best_on_test
+from contrast3d.downstream.part_segmentation import part_segmentation as part_segmentation
 from contrast3d.downstream.probes import Prediction, probe, probe_all, probe_few
 from contrast3d.downstream.registration import registration as registration
 from contrast3d.downstream.released_svm import svm_released as svm_released
@@ -27,6 +28,7 @@ from contrast3d.downstream.semantic_segmentation import segmentation as segmenta
 from contrast3d.downstream.semantic_segmentation import segmentation_best_on_test as segmentation_best_on_test
 from contrast3d.downstream.splits import Data, few_labels, folds, labelled_splits
 from contrast3d.downstream.table import MAJORITY, SUPERVISED, TRAINING_FREE, UNTRAINED, Budget, Table
+from contrast3d.downstream.zero_shot import zero_shot as zero_shot
 from contrast3d.errors import ConfigError
 
 
