@@ -268,6 +268,8 @@ def test_clouds_with_fewer_points_than_a_patch_needs(own, tmp_path):
     ("point-mae-ldraw40", {"decoder_depth": 0}, "decoder_depth = 0; expected at least 1"),
     ("point-mae-ldraw40", {"lr": -1.0}, "lr"),
     ("point-mae-ldraw40", {"epochs": 0}, "epochs"),
+    ("point-mae-ldraw40", {"mask_ratio": 0.01}, "mask_ratio = 0.01 of 32 patches"),
+    ("recon-ldraw40", {"temperature": 0.0}, "temperature = 0.0"),
 ])
 def test_fields_that_cannot_be(name, fields, told):
     with pytest.raises(ConfigError, match=told):
@@ -275,7 +277,6 @@ def test_fields_that_cannot_be(name, fields, told):
 
 
 @pytest.mark.parametrize(("fields", "told"), [
-    ({"mask_ratio": 0.01}, "hides 0 of 8 patches"),
     ({"block": "two-stream", "queries": ()}, "two-stream blocks without queries"),
     ({"readout": ("median",)}, "expected a choice of"),
     ({"drop_path": 1.0}, "drop_path"),

@@ -138,6 +138,11 @@ class MaskedRecipe(ShapeRecipe):
                 raise ConfigError(f"{field} = {getattr(self, field)!r}; expected at least {least}")
         if self.holdout == 1:
             raise ConfigError("holdout = 1; expected 0, or at least 2 parts of which one is held out")
+        if not 1 <= int(self.mask_ratio * self.num_patches) < self.num_patches:
+            raise ConfigError(f"mask_ratio = {self.mask_ratio} of {self.num_patches} patches; expected at least one "
+                              "hidden and one visible")
+        if not self.temperature > 0:
+            raise ConfigError(f"temperature = {self.temperature}; expected a positive number")
         if self.width % 64 and self.width > 64:
             raise ConfigError(f"width = {self.width}; expected a multiple of 64, the width of a head")
         fewest = min(self.num_points, self.shape_points)

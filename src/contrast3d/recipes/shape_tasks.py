@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from contrast3d.data.loader import check_views
 from contrast3d.downstream.online import held_out_probe
 from contrast3d.engine.collapse import warn_of_collapse
+from contrast3d.errors import ConfigError
 from contrast3d.recipes.shape_recipe import joined
 from contrast3d.recipes.task import Task
 
@@ -40,13 +41,17 @@ def masked(recipe: MaskedRecipe, machine: Machine, ranks: Ranks) -> Task:
     """Reconstruction of hidden patches, with teachers where the recipe has some, and the online probe."""
     own = recipe.shapes("train", machine.data_root, machine.quiet)
     shapes = _all_to_train_on(recipe, machine, own)
-    teacher = None
+    if recipe.self_contrast == "names" and shapes.labels is None:
+        raise ConfigError(f"--self-contrast names reads labels, and {shapes.title} has none in common. Try: instance")
+    loader, teacher = recipe.make_loader(shapes, ranks), None
     if recipe.projections():
         from contrast3d.recipes.teachers import load_teacher
 
+        recipe.make_encoder()  # a field that cannot work is told before minutes of features
         teacher = load_teacher(shapes, recipe.image_teacher, recipe.text_teacher, captions=recipe.captions,
-                               views=recipe.teacher_views, data_root=machine.data_root, quiet=machine.quiet)
-    loader, method = recipe.make_loader(shapes, ranks), recipe.make_method(teacher=teacher)
+                               views=recipe.teacher_views, data_root=machine.data_root, device=str(ranks.device),
+                               quiet=machine.quiet)
+    method = recipe.make_method(teacher=teacher)
     probe = held_out_probe(own, recipe.num_points, recipe.probe_every, recipe.epochs) if ranks.rank == 0 else None
     return Task(method, loader, shapes.title, shapes.hash, probe, lambda: _warn_of_few(recipe, shapes))
 
