@@ -23,7 +23,7 @@ from torch import nn
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.downstream import baselines
 from contrast3d.downstream.features import extract
-from contrast3d.downstream.few_shot import FRESH_ENCODERS, episode
+from contrast3d.downstream.few_shot import FRESH_ENCODERS, conditions_of, episode
 from contrast3d.downstream.probes import Prediction, probe, probe_all, probe_few
 from contrast3d.downstream.results import provenance, write_json
 from contrast3d.downstream.splits import few_labels
@@ -34,9 +34,8 @@ from contrast3d.recipes.machine import Machine
 from contrast3d.recipes.runs import Run, load_recipe_run
 
 SVM = "svm, all labels"
-EPISODES = {f"{ways}-way {shots}-shot": (ways, shots) for ways in (5, 10) for shots in (10, 20)}
+EPISODES = conditions_of((5, 10), (10, 20))
 TRIALS, QUERIES = 10, 20
-Scores = dict[str, list[float]]  # by column, a value per run
 
 
 def main(arguments: list[str] | None = None) -> int:

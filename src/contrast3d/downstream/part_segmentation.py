@@ -33,6 +33,7 @@ from contrast3d.downstream.part_segmenter import PartSegmenter, predict_parts
 from contrast3d.downstream.part_table import MAJORITY_PART, PartScores, PartTable
 from contrast3d.downstream.splits import Data, few_labels, labelled_splits
 from contrast3d.downstream.table import LABELS, SCRATCH, Budget, budget_name, percent
+from contrast3d.downstream.tuning import passes
 from contrast3d.engine.loop import train as run_training
 from contrast3d.engine.progress import clock
 from contrast3d.engine.settings import Training
@@ -78,8 +79,7 @@ class PartTuning:
 
     def schedule(self, shapes: int) -> tuple[int, int]:
         """(epochs, steps per epoch) of a training on so many shapes."""
-        steps = max(1, shapes // self.batch_size)
-        return max(self.epochs, math.ceil(self.min_steps / steps)), steps
+        return passes(shapes, self.batch_size, self.epochs, self.min_steps)
 
 
 def published(encoder: nn.Module) -> PartTuning:

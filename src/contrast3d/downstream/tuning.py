@@ -16,6 +16,12 @@ WARMUP = 0.1  # of the epochs, where nothing else is said
 BEST = ", best epoch chosen on test, to compare with papers that do so"
 
 
+def passes(shapes: int, batch_size: int, epochs: int, min_steps: int) -> tuple[int, int]:
+    """(epochs, steps per epoch) of a training on so many shapes: more epochs where these make too few steps."""
+    steps = max(1, shapes // batch_size)
+    return max(epochs, math.ceil(min_steps / steps)), steps
+
+
 @dataclass(frozen=True)
 class Tuning:
     """How the networks are trained: AdamW, warm-up, then cosine.
@@ -79,8 +85,7 @@ class Tuning:
 
     def schedule(self, shapes: int) -> tuple[int, int]:
         """(epochs, steps per epoch) of a training on so many shapes."""
-        steps = max(1, shapes // self.batch_size)
-        return max(self.epochs, math.ceil(self.min_steps / steps)), steps
+        return passes(shapes, self.batch_size, self.epochs, self.min_steps)
 
     def warmup(self, epochs: int) -> float:
         """Epochs of warm-up, of so many in all."""
