@@ -107,7 +107,7 @@ def test_help_says_what_every_flag_means(capsys, arguments, options, words):
         ("embed run", "an argument is missing"),
         ("embed run files", "-o FOLDER is missing"),
         ("embed run files --out", "Missing value for argument '--out'"),
-        ("embed run files -o new --bach-size 3", "no option --bach-size; did you mean --batch-size?"),
+        ("embed run files -o new --bach-size 3", "no option --bach-size (did you mean --batch-size?"),
         ("embed run files -o new --batch-size 0", "batch_size = 0"),
         ("embed run files -o new --up w", "invalid choice 'w'"),
         ("embed run files -o new --device tpu", "device 'tpu' is not available"),

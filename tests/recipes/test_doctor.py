@@ -73,3 +73,10 @@ def test_writable(tmp_path):
     assert doctor._writable(tmp_path / "not" / "yet" / "there")
     (tmp_path / "file").touch()
     assert not doctor._writable(tmp_path / "file")
+
+
+def test_a_network_is_weighed_without_the_weights_of_its_teachers(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    told = doctor.weigh("recon-shapenet55-published").value
+    assert "parameters" in told
+    assert "without its projections to teachers (weights/vit-base-patch16-224-in21k: no such folder)" in told

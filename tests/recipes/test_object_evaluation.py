@@ -78,6 +78,16 @@ def test_the_released_svm_and_readouts(run):
         evaluate("svm", run, readout=("nothing",))
 
 
+def test_readouts_of_retrieval_and_robustness(run):
+    plain, read = evaluate("retrieval", run, draws=1), evaluate("retrieval", run, draws=1, readout=("cls",))
+    assert plain.values["run"] != read.values["run"]
+    assert plain.values[UNTRAINED] != read.values[UNTRAINED]
+    saved = run.folder.results()["retrieval-cls-ownheldoutpart-mean_average_precision"]
+    assert saved["protocol"] == "retrieval of cls"
+    table = evaluate("robustness", run, draws=1, readout=("cls",))
+    assert table.protocol == "linear probe under corruption of cls"
+
+
 def test_the_command_line_knows_them(run, capsys):
     words = ["evaluate", "finetune", str(run.path), "--labels", "4", "--draws", "1", "--epochs", "1", "--mode", "mlp-3"]
     assert cli.main(words) == 0

@@ -15,6 +15,7 @@ from contrast3d.recipes.caption_words import class_words
 from contrast3d.recipes.prepare_teachers import Plan, captions_of, prepare_teachers
 from contrast3d.recipes.teachers import dims_of, load_teacher
 from contrast3d.teachers.feature_files import load_features
+from contrast3d.types import Clouds
 
 
 class Eyes:
@@ -195,7 +196,7 @@ def test_the_command(tmp_path, capsys, fails):
 
     np.savez(tmp_path / "mine.npz", points=shapes().points.numpy(), labels=shapes().labels.numpy())
     command = ["data", "prepare", "teachers", str(tmp_path / "mine.npz"), "-o", str(tmp_path / "out"), "--views", "2",
-               "--shape-points", "30", "--text", "none"]
+               "--shape-points", "30", "--split", "all", "--text", "none"]
     assert cli.main(command) == 0
     said = capsys.readouterr().out
     assert f"img: {tmp_path / 'out'}" in said
@@ -208,6 +209,7 @@ def test_the_command(tmp_path, capsys, fails):
     capsys.readouterr()
     assert "no shape has a caption" in fails(1, *command[:-2])
     assert "--views 0" in fails(2, *command, "--views", "0")
+    assert "--holdout 1; expected" in fails(2, *command, "--holdout", "1")
     assert "did you mean --views?" in fails(2, *command, "--vews", "3")
     assert "nothing to prepare" in fails(2, *command, "--image", "none")
     assert "did you mean teachers?" in fails(2, "data", "prepare", "teacher")
@@ -253,3 +255,52 @@ def test_recon_learns_from_a_cached_teacher(tmp_path):
     assert all(torch.isfinite(value) for value in numbers.values())
     numbers["loss"].backward()
     assert encoder.projections["text"].weight.grad.abs().sum() > 0
+
+
+def test_sets_are_told_apart_and_read_as_one(tmp_path, capsys):
+    """Each set has a file of its own, so that joined sets can be prepared before; captions are of its own classes."""
+    first = shapes()
+    second = shapes(4, points=shapes(4).points + 1, classes=("jug", "ring"), title="More train")
+    silent = shapes(4, points=shapes(4).points + 2, descriptions=(), title="Silent train")
+    for data in (first, second):
+        prepare_teachers(data, tmp_path / "teachers", "none", views=2, captions=("masked",), quiet=True)
+    read = len(Reader.read)
+    teacher = load_teacher([first, second, silent], "none", "minilm", captions="masked", views=2, data_root=tmp_path,
+                           pick="mean", standardize=False)
+    assert len(Reader.read) == read  # nothing was left to compute, and nothing is kept of the silent set
+    assert "7 of 14 shapes have no caption" in capsys.readouterr().err
+    assert len(list((tmp_path / "teachers").iterdir())) == 2
+    alone = [load_teacher(data, "none", "minilm", captions="masked", views=2, data_root=tmp_path, pick="mean",
+                          standardize=False) for data in (first, second)]
+    found = teacher(Clouds.from_dense(torch.zeros(14, 30, 3), ids=torch.arange(14)))["text"]
+    wanted = torch.cat([one(data.clouds())["text"] for one, data in zip(alone, (first, second))])
+    assert torch.equal(found[:10].nan_to_num(-1), wanted.nan_to_num(-1))
+    assert found[10:].isnan().all()
+    with pytest.raises(DataError, match=r"Silent train \+ Silent train: no shape has a caption"):
+        load_teacher([silent, silent], "none", "minilm", data_root=tmp_path)
+
+
+def test_a_file_of_yours_about_other_shapes_is_not_overwritten(tmp_path):
+    data, arguments = shapes(), {"text": "none", "quiet": True}
+    path = prepare_teachers(data, tmp_path, views=2, **arguments).files["img"]
+    before = path.read_bytes()
+    with pytest.raises(DataError, match=r"features of other shapes.*--restart"):
+        prepare_teachers(shapes(points=data.points + 1), tmp_path, views=2, **arguments)
+    with pytest.raises(DataError, match=r"made with views = 2; expected views = 3.*--restart"):
+        prepare_teachers(data, tmp_path, views=3, **arguments)
+    assert path.read_bytes() == before
+    assert prepare_teachers(data, tmp_path, views=3, restart=True, **arguments).written == ["img"]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_parts_are_those_of_recipes(tmp_path, split, capsys):
+    """What --holdout prepares is what a recipe with that holdout looks for."""
+    from contrast3d.recipes import table
+
+    recipe = dataclasses.replace(table.find("point-mae-ldraw40"), holdout=4)
+    prepared = ["data", "prepare", "teachers", "LDraw40", "--holdout", "4", "--split", split, "--image", "none",
+                "--views", "1", "-o", str(tmp_path / "teachers")]
+    assert cli.main(prepared) == 0
+    read = len(Reader.read)
+    load_teacher(recipe.shapes(split, tmp_path), "none", "minilm", views=1, data_root=tmp_path, quiet=True)
+    assert len(Reader.read) == read

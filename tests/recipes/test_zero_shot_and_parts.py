@@ -18,6 +18,7 @@ from contrast3d.recipes import parts, table, teachers, zero_shot
 from contrast3d.recipes.evaluate import evaluate
 from contrast3d.recipes.machine import Machine
 from contrast3d.recipes.pretrain import pretrain
+from contrast3d.recipes.reporting import report
 
 pytestmark = pytest.mark.filterwarnings("ignore:Features have")
 FIELDS = {"shape_points": 48, "num_points": 32, "width": 32, "depth": 3, "num_patches": 8, "patch_size": 8,
@@ -93,6 +94,9 @@ def test_zero_shot_of_each_query_beside_its_baselines(run, capsys):
     picture = (run.path / "results" / "zero-shot-ownheldoutpart-text_ensemble.svg").read_text()
     assert picture.startswith("<svg")
     assert "class1" in picture
+    page = report(run).read_text()
+    assert "Named without labels" in page
+    assert page.count("_ensemble: ") == 2  # a picture of each query
 
 
 def test_a_student_that_says_what_its_teacher_says_is_right(run, tmp_path):

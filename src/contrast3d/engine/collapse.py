@@ -31,7 +31,7 @@ def collapse_message(numbers: dict, epoch: int) -> str | None:
         return None
     return (
         f"Features have collapsed after epoch {epoch}: {' and '.join(signs)}. Nearly all shapes get the same "
-        "vector. Try: a lower lr, a longer warm-up, stronger or differing views, a larger batch"
+        "vector. Try: a lower lr or a longer warm-up; where views are compared, stronger ones or a larger batch"
     )
 
 

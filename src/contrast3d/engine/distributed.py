@@ -7,6 +7,7 @@ import inspect
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -14,6 +15,10 @@ from torch import nn
 
 from contrast3d.errors import ConfigError, FailedElsewhere
 from contrast3d.ops.collective import rank
+
+# Ranks wait so long for each other: features of teachers can be hours of work of the first one. Those who lost a fellow
+# need not wait for it, torchrun ends them.
+PATIENCE = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ def setup(device: str = "auto") -> Ranks:
         chosen = torch.device("cuda", local_rank)
         torch.cuda.set_device(chosen)
     if not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
     return Ranks(rank, world, local_rank, chosen)
 
 
@@ -95,7 +100,8 @@ def together() -> Iterator[None]:
     """A block that all ranks leave together, or fail together: the first that failed raises its own error.
 
     The others raise FailedElsewhere instead of waiting for it forever, so that a mistake which all of them
-    made is told once. Every rank must come by; the block itself must not talk to other ranks.
+    made is told once. Every rank must come by; a block may hold others of its kind, and must not talk to other
+    ranks by any other way.
     """
     error = None
     try:

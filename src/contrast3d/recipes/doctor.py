@@ -15,6 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from contrast3d.errors import MissingDataError
+
 ROUNDS = 5
 MATMUL_SIZE = 768
 LOW_DISK_GB, LOW_MEMORY_GB = 2.0, 2.0
@@ -41,14 +43,22 @@ def diagnose() -> list[Check]:
 
 
 def weigh(model: str) -> Check:
-    """Parameters and multiply-adds of the network of a recipe, or of the run in a folder; those of a recipe on scenes
-    depend on the scene, and are of points on a sphere a few voxels wide."""
+    """Parameters and multiply-adds of the network of a recipe, or of the run in a folder.
+
+    Those of a recipe on scenes depend on the scene, and are of points on a sphere a few voxels wide. Where the weights
+    of teachers are not there, what leads to them is left out.
+    """
     from contrast3d.nn.cost import cost
     from contrast3d.recipes import table
     from contrast3d.recipes.runs import load_run
 
     made = table.find(model) if model in table.RECIPES or not Path(model).is_dir() else load_run(model)
-    return Check("model", f"{model}: {cost(made.make_encoder(), getattr(made, 'num_points', 2048))}")
+    try:
+        encoder, more = made.make_encoder(), ""
+    except MissingDataError as error:
+        encoder = made.make_encoder(projections={})
+        more = f", without its projections to teachers ({error.where}: {error.found})"
+    return Check("model", f"{model}: {cost(encoder, getattr(made, 'num_points', 2048))}{more}")
 
 
 def _guarded(group: Callable[[], Iterator[Check]]) -> Iterator[Check]:

@@ -114,19 +114,16 @@ def evaluate(
         return evaluate_zero_shot(run, test, place, data_root=data_root, draws=draws, seed=seed, device=device,
                                   on_progress=on_progress)
     encoder = run.reader().to(target)
-    if protocol == "retrieval":
-        found = retrieval(
-            encoder, _unfitted(run, recipe, dataset, data_root), name=run.title,
-            draws=draws, seed=seed, make_untrained=run.make_reader, on_progress=on_progress,
-        )
-        _save_retrieval(found, run, target, trained, foreign=recipe is not run.recipe)
-        return found
-    data = splits_for(protocol, recipe, data_root, published)
-    options = TunedOptions(mode, epochs, augmentation, published)
     shared = {"name": run.title, "seed": seed, "make_untrained": run.make_reader, "on_progress": on_progress}
     if readout:
         encoder = read_as(encoder, readout)
         shared["make_untrained"] = lambda s: read_as(run.make_reader(s), readout)
+    if protocol == "retrieval":
+        found = retrieval(encoder, _unfitted(run, recipe, dataset, data_root), draws=draws, **shared)
+        _save_retrieval(found, readout, run, target, trained, foreign=recipe is not run.recipe)
+        return found
+    data = splits_for(protocol, recipe, data_root, published)
+    options = TunedOptions(mode, epochs, augmentation, published)
     keep = partial(save, protocol=_called(options.called(protocol), readout), run=run, device=target, trained=trained,
                    foreign=recipe is not run.recipe)
     if protocol == "linear-report":
@@ -150,10 +147,14 @@ def evaluate(
         table = label_efficiency(
             protocol, encoder, data, labels_per_class=labels, draws=draws, supervised=supervised, **shared,
         )
-    if readout:
-        table.protocol += f" of {', '.join(readout)}"
+    table.protocol += _of(readout)
     keep(table)
     return table
+
+
+def _of(readout: Sequence[str]) -> str:
+    """What results say was read, where it is not the recipe's own."""
+    return f" of {', '.join(readout)}" if readout else ""
 
 
 def _called(protocol: str, readout: Sequence[str]) -> str:
@@ -238,10 +239,12 @@ def save(
 
 
 def _save_retrieval(
-    found: Retrieval, run: Run, device: torch.device, trained: dict[str, int | None], foreign: bool
+    found: Retrieval, readout: Sequence[str], run: Run, device: torch.device, trained: dict[str, int | None],
+    foreign: bool,
 ) -> Path:
     result = found.to_result(run.name, seed=run.recipe.seed, **provenance(device))
-    name = f"retrieval-{_place(found.dataset, found.data_hash, foreign)}-{METRIC}"
+    result["protocol"] += _of(readout)
+    name = f"{_called('retrieval', readout)}-{_place(found.dataset, found.data_hash, foreign)}-{METRIC}"
     return run.folder.save_result(name, {**result, "overrides": run.overrides(), **trained})
 
 

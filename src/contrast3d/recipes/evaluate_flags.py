@@ -17,10 +17,10 @@ PROBED = ("labels", "draws", "supervised-seconds", "readout")
 TRIED = ("ways", "shots", "trials")
 TUNED = ("epochs", "mode", "augmentation", "published")
 KNOWS = {  # the flags that each protocol takes, of those that not all take
-    "linear": PROBED, "svm": PROBED, "knn": PROBED, "few-shot": (*TRIED, "readout"), "robustness": ("draws",),
+    "linear": PROBED, "svm": PROBED, "knn": PROBED, "few-shot": (*TRIED, "readout"), "robustness": ("draws", "readout"),
     "finetune": ("labels", "draws", "voting", *TUNED), "finetune-best-on-test": ("labels", "draws", "voting", *TUNED),
     "few-shot-finetune": (*TRIED, *TUNED), "svm-released": ("draws",),
-    "retrieval": ("draws",), "linear-report": ("labels", "draws"), "registration": ("draws", "scenes"),
+    "retrieval": ("draws", "readout"), "linear-report": ("labels", "draws"), "registration": ("draws", "scenes"),
     "segmentation": ("labels", "draws", "steps", "published"), "zero-shot": ("draws",),
     "part-segmentation": ("labels", "draws", "epochs", "published"),
 }

@@ -11,6 +11,7 @@ from contrast3d.recipes.shape_recipe import ShapeRecipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from torch import nn
 
@@ -201,6 +202,11 @@ class MaskedRecipe(ShapeRecipe):
         if "text teacher" in told:
             told["text teacher"] += f" ({self.captions})"
         return f"mask {self.mask} {self.mask_ratio:g}, " + "".join(f"{k} {v}, " for k, v in told.items())
+
+    def sets_to_train_on(self, data_root: Path, quiet: bool = False, own: ShapeSet | None = None) -> list[ShapeSet]:
+        """`pretraining_sets`, and with `with_test_shapes` the test shapes."""
+        sets = self.pretraining_sets(data_root, quiet, own)
+        return [*sets, self.shapes("test", data_root, quiet)] if self.with_test_shapes else sets
 
     def projections(self) -> dict[str, int]:
         """Widths of what teachers say, by query."""

@@ -30,8 +30,8 @@ class EvaluateOptions:
         ways: of few-shot and few-shot-finetune, classes per problem.
         shots: of the same, labelled shapes per class.
         trials: of the same, problems per number of ways and shots.
-        readout: of linear, svm, knn and few-shot on a patch transformer, what they read, side by side: queries, cls,
-            img, text, queries-max, max, mean, max+mean (over tokens); default as the recipe has it.
+        readout: of linear, svm, knn, few-shot, robustness and retrieval on a patch transformer, what they read, side by
+            side: queries, cls, img, text, queries-max, max, mean, max+mean (over tokens); default as the recipe has it.
         epochs: of fine-tuning, passes over the labelled shapes (more where the labels are few); 0 takes 15, of
             part-segmentation 10.
         mode: of fine-tuning, full trains all weights; mlp-linear and mlp-3 a head of one or three layers, and the class

@@ -19,6 +19,7 @@ from contrast3d.errors import ConfigError, DataError
 from contrast3d.ops.shaded_views import LOOK, shaded_views
 from contrast3d.recipes import datasets, teachers
 from contrast3d.recipes.caption_words import class_words
+from contrast3d.recipes.shape_recipe import part_of, stored_split
 from contrast3d.recipes.teacher_options import TeachersOptions
 from contrast3d.tally import Tally
 from contrast3d.teachers.feature_files import FeatureFile, check_header, load_features
@@ -26,7 +27,7 @@ from contrast3d.teachers.prompts import masked, some_prompts
 
 SAVE_SECONDS = 30.0  # at most so much is lost when it is interrupted
 CHUNK = 64  # pictures or sentences in one step
-REMAKE = "contrast3d data prepare teachers DATASET -o FOLDER, or remove the file"
+REMAKE = "contrast3d data prepare teachers DATASET -o FOLDER --restart, or another folder"
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,13 @@ class Plan:
 
     @classmethod
     def of_texts(cls, shapes: ShapeSet, teacher: str, captions: str, prompts: int) -> Plan:
-        """Captions of every shape that has one, each in so many prompts; the same caption is read once."""
+        """Captions of every shape that has one, each in so many prompts; the same caption is read once.
+
+        There may be none: see `check_captions`.
+        """
         teachers.dims_of(teachers.NONE, teacher)
         own = captions_of(shapes, captions)
         things = list(dict.fromkeys(caption for caption in own if caption))
-        if not things:
-            raise DataError(shapes.title, f"no shape has a caption ({captions})", "at least one",
-                            "another kind of captions, or no text teacher")
         number = {caption: i for i, caption in enumerate(things)}
         texts = tuple(tuple(some_prompts(caption, prompts)) for caption in things)
         said = hashlib.sha256("\n".join(text for group in texts for text in group).encode()).hexdigest()[:12]
@@ -74,7 +75,11 @@ class Plan:
 
     @property
     def things(self) -> int:
-        return len(self.texts) or len(self.shapes)
+        return len(self.texts) if self.kind == "text" else len(self.shapes)
+
+    def of_nothing(self) -> FeatureFile:
+        """What the teacher says of a set without captions."""
+        return FeatureFile(torch.empty(0, 0, 0), self.rows, self.header, self.shapes.names)
 
     def load(self, path: Path) -> FeatureFile:
         """The file at `path`; a DataError where it is about other shapes or made in another way."""
@@ -169,26 +174,28 @@ def prepare_teachers(
 ) -> PreparedTeachers:
     """Files of what the teachers say of `shapes` into FOLDER; one that is there, made so, is not made again.
 
-    Interrupted, at most half a minute of work is lost. Raises DataError where a teacher has nothing to read, and
-    MissingDataError where its weights are not there.
+    Interrupted, at most half a minute of work is lost. Raises DataError where a teacher has nothing to read, and where
+    a file of that name is about other shapes, or made in another way, unless it is to `restart`; MissingDataError where
+    weights are not there.
     """
     began, folder = time.monotonic(), Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"-o {folder} is a file; expected a folder")
     plans = [] if image == teachers.NONE else [Plan.of_images(shapes, image, views)]
-    plans += [] if text == teachers.NONE else [Plan.of_texts(shapes, text, kind, views) for kind in captions]
+    for kind in captions if text != teachers.NONE else ():
+        plans.append(Plan.of_texts(shapes, text, kind, views))
+        check_captions(plans[-1:])
     if not plans:
         raise ConfigError("--image none and --text none: nothing to prepare")
     files, written, missing = {}, [], {}
     for plan in plans:
         name = plan.header.get("captions", plan.kind)
         files[name] = folder / plan.file
-        try:
-            if restart:
-                (folder / f".{plan.file}.part").unlink(missing_ok=True)
-                raise DataError(str(files[name]), "to be made again")
+        if restart:
+            (folder / f".{plan.file}.part").unlink(missing_ok=True)
+        if files[name].exists() and not restart:
             made = plan.load(files[name])
-        except DataError:
+        else:
             made = plan.make(folder, device, quiet)
             written.append(name)
         if made.missing:
@@ -198,8 +205,9 @@ def prepare_teachers(
 
 def prepare_dataset(dataset: str, options: TeachersOptions) -> list[str]:
     """`prepare_teachers` of a set named on the command line; the lines to print."""
-    split = datasets.whole_split(dataset) if datasets.is_whole(dataset) else options.split
-    shapes = datasets.read(dataset, split, options.data_root, options.shape_points)
+    stored = stored_split(dataset, options.split, options.holdout)
+    whole = datasets.read(dataset, stored, options.data_root, options.shape_points)
+    shapes = part_of(whole, dataset, options.split, options.holdout)
     folder, _ = teachers.teacher_folder(shapes, options.out, options.data_root)
     done = prepare_teachers(shapes, folder, options.image, options.text, options.views, options.captions,
                             str(pick_device(options.device)), options.restart, options.quiet)
@@ -207,6 +215,14 @@ def prepare_dataset(dataset: str, options: TeachersOptions) -> list[str]:
     lines = [f"{what}: {path}{before[what]}" for what, path in done.files.items()]
     lines += [teachers.listed(what, names, len(shapes)) for what, names in done.missing.items()]
     return [*lines, f"{len(shapes):,} shapes of {shapes.title}, {done.seconds:.0f} s"]
+
+
+def check_captions(plans: Sequence[Plan]) -> None:
+    """DataError where no shape of any of these sets has a caption."""
+    if not any(plan.texts for plan in plans):
+        titles, kind = " + ".join(plan.shapes.title for plan in plans), plans[0].header["captions"]
+        raise DataError(titles, f"no shape has a caption ({kind})", "at least one",
+                        "another kind of captions, or no text teacher")
 
 
 def captions_of(shapes: ShapeSet, kind: str) -> list[str]:

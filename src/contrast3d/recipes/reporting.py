@@ -22,6 +22,7 @@ from contrast3d.recipes.scene_contrast import SceneRecipe
 from contrast3d.recipes.scene_report import pairs_page, report_scenes
 from contrast3d.recipes.shape_recipe import ShapeRecipe
 from contrast3d.recipes.table import PROTOCOLS
+from contrast3d.report.confusion import confusion_picture
 from contrast3d.report.gallery import Gallery
 from contrast3d.report.page import Section, views_figure, write_report
 from contrast3d.report.shapes import ViewPair
@@ -54,7 +55,7 @@ def report(
         metrics=run.folder.metrics(),
         tables=result_tables(results, step),
         views=view_pairs(recipe, train) if recipe.views > 1 else (),
-        extra=_own_sections(run, test, features, device),
+        extra=[*_own_sections(run, test, features, device), *zero_shot_sections(results, step)],
         gallery=Gallery(
             points=test.points.numpy(), features=features.numpy(),
             labels=None if test.labels is None else test.labels.numpy(), classes=test.classes, names=test.names,
@@ -70,6 +71,22 @@ def _own_sections(run: Run, shapes: ShapeSet, features: torch.Tensor, device: st
     from contrast3d.recipes.masked_report import sections_of
 
     return sections_of(run, shapes, features, device)
+
+
+def zero_shot_sections(results: dict[str, dict], step: int | None = None) -> list[Section]:
+    """What was named without labels was taken for what, of each data set and query; with the prompts summed."""
+    shown = [r for r in results.values() if "confusion" in r and r["metric"] == "accuracy"
+             and r["condition"].endswith("_ensemble")]
+    if not shown:
+        return []
+    pictures = [confusion_picture(
+        np.array(r["confusion"]), r["classes"], f"{r['dataset']}, {r['condition']}: {100 * r['mean']:.1f} % right")
+        for r in shown]
+    lead = ("Shapes named by what a text teacher says of the names of classes, without a label. Rows are true classes, "
+            "columns what they were taken for; each row sums to 100 %, right answers are blue.")
+    lead += stale_note(shown, [f"{r['dataset']}, {r['condition']}" for r in shown], step)
+    body = "".join(f'<figure><div class="scroll">{picture}</div></figure>' for picture in pictures)
+    return [("zero-shot", "Named without labels", lead, body)]
 
 
 def views_page(recipe: ShapeRecipe | SceneRecipe, path: Path, data_root: Path = Path("data")) -> Path:

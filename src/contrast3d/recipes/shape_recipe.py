@@ -68,41 +68,29 @@ class ShapeRecipe(ABC):
         Of a file, or another set without a training split, four fifths and one; all of it to train on where the
         labels are too few to part it. quiet: do not show how far the reading of a folder is.
         """
-        return self._part(self._read(self.dataset, self._stored(split), data_root, quiet), split)
+        stored = stored_split(self.dataset, split, self.holdout)
+        return part_of(self._read(self.dataset, stored, data_root, quiet), self.dataset, split, self.holdout)
 
     def splits(self, data_root: Path, quiet: bool = False) -> tuple[ShapeSet, ShapeSet]:
         """`shapes` of train and test; what both are parts of is read once."""
-        if self._stored("train") != self._stored("test"):
+        stored = [stored_split(self.dataset, split, self.holdout) for split in ("train", "test")]
+        if stored[0] != stored[1]:
             return self.shapes("train", data_root, quiet), self.shapes("test", data_root, quiet)
-        whole = self._read(self.dataset, self._stored("train"), data_root, quiet)
-        return self._part(whole, "train"), self._part(whole, "test")
+        whole = self._read(self.dataset, stored[0], data_root, quiet)
+        train, test = (part_of(whole, self.dataset, split, self.holdout) for split in ("train", "test"))
+        return train, test
 
-    def _stored(self, split: str) -> str:
-        """The split of the data set's own that holds ours."""
-        if datasets.is_whole(self.dataset):
-            return datasets.whole_split(self.dataset)
-        return "train" if self.holdout else split
-
-    def _part(self, whole: ShapeSet, split: str) -> ShapeSet:
-        from contrast3d.downstream.splits import folds
-
-        in_parts = self.holdout or datasets.is_whole(self.dataset)
-        if whole.labels is None or not in_parts or split == "all":
-            return whole
-        try:
-            train, test = folds(whole.labels, whole.groups, self.holdout or 5, seed=0)[0]
-        except DataError:
-            if split == "test":
-                raise
-            return whole
-        rows = train if split == "train" else test
-        return whole.subset(rows, f"{whole.title} ({'rest' if split == 'train' else 'held-out part'})")
-
-    def pretraining_shapes(self, data_root: Path, quiet: bool = False, own: ShapeSet | None = None) -> ShapeSet:
-        """The training shapes, and those of `extra_datasets`, without labels. own: `shapes("train")`, where known."""
+    def pretraining_sets(
+        self, data_root: Path, quiet: bool = False, own: ShapeSet | None = None
+    ) -> list[ShapeSet]:
+        """The training shapes, and the sets of `extra_datasets`. own: `shapes("train")`, where known."""
         own = self.shapes("train", data_root, quiet) if own is None else own
         others = [self._read(name, datasets.widest_split(name), data_root, quiet) for name in self.extra_datasets]
-        return joined([own, *others])
+        return [own, *others]
+
+    def pretraining_shapes(self, data_root: Path, quiet: bool = False, own: ShapeSet | None = None) -> ShapeSet:
+        """`pretraining_sets` as one set."""
+        return joined(self.pretraining_sets(data_root, quiet, own))
 
     def _read(self, dataset: str, split: str, data_root: Path, quiet: bool) -> ShapeSet:
         parts = {"categories": self.categories or None, "up": "z" if datasets.is_yours(self.dataset) else self.up}
@@ -124,6 +112,30 @@ class ShapeRecipe(ABC):
     def is_embedded(self) -> bool:
         """Whether the data set needs no folder of files."""
         return datasets.is_yours(self.dataset) or datasets.find(self.dataset).embedded
+
+
+def stored_split(dataset: str, split: str, holdout: int) -> str:
+    """The split of a data set's own that holds a split as recipes have it."""
+    if datasets.is_whole(dataset):
+        return datasets.whole_split(dataset)
+    return "train" if holdout else split
+
+
+def part_of(whole: ShapeSet, dataset: str, split: str, holdout: int) -> ShapeSet:
+    """A split as recipes have it, of all the shapes that its `stored_split` has."""
+    from contrast3d.downstream.splits import folds
+
+    in_parts = holdout or datasets.is_whole(dataset)
+    if whole.labels is None or not in_parts or split == "all":
+        return whole
+    try:
+        train, test = folds(whole.labels, whole.groups, holdout or 5, seed=0)[0]
+    except DataError:
+        if split == "test":
+            raise
+        return whole
+    rows = train if split == "train" else test
+    return whole.subset(rows, f"{whole.title} ({'rest' if split == 'train' else 'held-out part'})")
 
 
 def joined(sets: Sequence[ShapeSet]) -> ShapeSet:

@@ -40,7 +40,8 @@ def contrast(recipe: ContrastRecipe, machine: Machine, ranks: Ranks) -> Task:
 def masked(recipe: MaskedRecipe, machine: Machine, ranks: Ranks) -> Task:
     """Reconstruction of hidden patches, with teachers where the recipe has some, and the online probe."""
     own = recipe.shapes("train", machine.data_root, machine.quiet)
-    shapes = _all_to_train_on(recipe, machine, own)
+    sets = recipe.sets_to_train_on(machine.data_root, machine.quiet, own)
+    shapes = joined(sets)
     if recipe.self_contrast == "names" and shapes.labels is None:
         raise ConfigError(f"--self-contrast names reads labels, and {shapes.title} has none in common. Try: instance")
     loader, teacher = recipe.make_loader(shapes, ranks), None
@@ -48,7 +49,7 @@ def masked(recipe: MaskedRecipe, machine: Machine, ranks: Ranks) -> Task:
         from contrast3d.recipes.teachers import load_teacher
 
         recipe.make_encoder()  # a field that cannot work is told before minutes of features
-        teacher = load_teacher(shapes, recipe.image_teacher, recipe.text_teacher, captions=recipe.captions,
+        teacher = load_teacher(sets, recipe.image_teacher, recipe.text_teacher, captions=recipe.captions,
                                views=recipe.teacher_views, data_root=machine.data_root, device=str(ranks.device),
                                quiet=machine.quiet)
     method = recipe.make_method(teacher=teacher)
@@ -61,10 +62,3 @@ def _warn_of_few(recipe: ContrastRecipe | MaskedRecipe, shapes: ShapeSet) -> Non
         warnings.warn(f"batch_size = {recipe.batch_size:,}, but there are {len(shapes):,} shapes: every batch is "
                       "all of them", stacklevel=4)
 
-
-def _all_to_train_on(recipe: MaskedRecipe, machine: Machine, own: ShapeSet) -> ShapeSet:
-    """The training shapes, those of further sets, and with `with_test_shapes` the test shapes; labels are kept."""
-    shapes = recipe.pretraining_shapes(machine.data_root, machine.quiet, own)
-    if not recipe.with_test_shapes:
-        return shapes
-    return joined([shapes, recipe.shapes("test", machine.data_root, machine.quiet)])

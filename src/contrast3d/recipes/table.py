@@ -76,11 +76,11 @@ def check_protocol(name: str) -> None:
 
 
 def suggestion(word: str, words: Iterable[str]) -> str:
-    """"; did you mean NEAREST?", or nothing where no word is near."""
+    """" (did you mean NEAREST?)", or nothing where no word is near."""
     import difflib
 
     near = difflib.get_close_matches(word, list(words), 1)
-    return f"; did you mean {near[0]}?" if near else ""
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _module(name: str):

@@ -16,7 +16,8 @@ class TeachersOptions:
     Attributes:
         out: folder to write, -o for short; recipes look for it at DATA_ROOT/teachers. Default: that, where it is a
             folder, or else the cache, where recipes look too.
-        split: of the set: train, test, all ...
+        split: of the set: train, test, all ... as recipes have it: of a set in one piece train is four fifths.
+        holdout: n makes train and test of the training split, as recipes do with the same number.
         image: none, efficientnet-lite0, or the folder of a network of transformers; it sees shaded renders.
         text: none, minilm, or the folder of a network of transformers.
         views: renders of each shape, and prompts around each caption.
@@ -32,6 +33,7 @@ class TeachersOptions:
 
     out: Path | None = None
     split: str = "train"
+    holdout: int = 0
     image: str = "efficientnet-lite0"
     text: str = "minilm"
     views: int = 8
@@ -46,6 +48,8 @@ class TeachersOptions:
     def __post_init__(self):
         if not 1 <= self.views <= 60:
             raise ConfigError(f"--views {self.views}; expected 1 to 60")
+        if self.holdout < 0 or self.holdout == 1:
+            raise ConfigError(f"--holdout {self.holdout}; expected 0, or at least 2 parts")
         if self.shape_points < 3:
             raise ConfigError(f"--shape-points {self.shape_points}; expected 3 or more")
         if not self.captions:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +12,7 @@ from contrast3d.errors import ConfigError, MissingDataError
 
 if TYPE_CHECKING:
     from contrast3d.data.shapes import ShapeSet
+    from contrast3d.recipes.prepare_teachers import Plan
     from contrast3d.teachers.cached import Cached
     from contrast3d.teachers.contract import ImageTeacher, TextTeacher
     from contrast3d.teachers.feature_files import FeatureFile
@@ -84,12 +86,12 @@ def _folder(name: str, kind: str, known: tuple[str, ...]) -> Path:
 
 
 def load_teacher(
-    shapes: ShapeSet, image: str = EFFICIENTNET, text: str = NONE, *, captions: Captions = "description",
-    views: int = 8, folder: Path | None = None, data_root: Path = Path("data"), device: str = "auto",
-    pick: Literal["random", "mean"] = "random", standardize: bool = True, quiet: bool = False,
+    sets: ShapeSet | Sequence[ShapeSet], image: str = EFFICIENTNET, text: str = NONE, *,
+    captions: Captions = "description", views: int = 8, folder: Path | None = None, data_root: Path = Path("data"),
+    device: str = "auto", pick: Literal["random", "mean"] = "random", standardize: bool = True, quiet: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> Cached:
-    """What the teachers say of `shapes`, by rows of the set; computed first, with a word, where it is not there.
+    """What the teachers say of one set or several, by rows of all; computed first, with a word, where it is not there.
 
     image, text: a name, "none", or the folder of a network of transformers. captions: what the text teacher reads:
     "description", "masked" (without the words of classes), or "class-prompts" (names of classes: labels). views:
@@ -99,32 +101,45 @@ def load_teacher(
 
     Raises DataError for a file about other shapes, or made otherwise; MissingDataError where weights are missing.
     """
-    from contrast3d.engine.distributed import is_main, pick_device, together
-    from contrast3d.recipes.prepare_teachers import Plan
+    from contrast3d.data.shapes import ShapeSet
+    from contrast3d.engine.distributed import is_main, pick_device
+    from contrast3d.recipes.prepare_teachers import Plan, check_captions
     from contrast3d.teachers.cached import Cached
+    from contrast3d.teachers.feature_files import joined
 
     tell = tell or (lambda message: None if quiet else print(f"... {message}", file=sys.stderr, flush=True))
-    plans = {}
-    if image != NONE:
-        plans["img"] = Plan.of_images(shapes, image, views)
-    if text != NONE:
-        plans["text"] = Plan.of_texts(shapes, text, captions, views)
-    if not plans:
+    if (image, text) == (NONE, NONE):
         raise ConfigError("neither an image nor a text teacher: nothing to load")
-    place, is_ours = teacher_folder(shapes, folder, data_root)
-    at = str(pick_device(device))
-    files: dict[str, FeatureFile] = {}
-    for kind, plan in plans.items():
-        with together():  # the first process computes, the others read
-            if is_main():
-                files[kind] = plan.load_or_make(place, is_ours, at, quiet, tell)
-        if kind not in files:
-            files[kind] = plan.load(place / plan.file)
+    sets = [sets] if isinstance(sets, ShapeSet) else list(sets)
+    plans: dict[str, list[Plan]] = {}
+    if image != NONE:
+        plans["img"] = [Plan.of_images(shapes, image, views) for shapes in sets]
+    if text != NONE:
+        plans["text"] = [Plan.of_texts(shapes, text, captions, views) for shapes in sets]
+        check_captions(plans["text"])
+    place = partial(teacher_folder, folder=folder, data_root=data_root)
+    made = partial(_features, at=str(pick_device(device)), quiet=quiet, tell=tell)
+    files = {kind: joined([made(plan, *place(plan.shapes)) for plan in own]) for kind, own in plans.items()}
     teacher = Cached(files, pick, standardize)
     if is_main():
         for kind, names in teacher.missing.items():
-            tell(listed(kind, names, len(shapes)))
+            tell(listed(kind, names, len(teacher)))
     return teacher
+
+
+def _features(
+    plan: Plan, folder: Path, is_ours: bool, at: str, quiet: bool, tell: Callable[[str], None]
+) -> FeatureFile:
+    """The features that a plan is about: the first process makes them where they are not there, the others read."""
+    from contrast3d.engine.distributed import is_main, together
+
+    if not plan.things:
+        return plan.of_nothing()
+    made = None
+    with together():
+        if is_main():
+            made = plan.load_or_make(folder, is_ours, at, quiet, tell)
+    return plan.load(folder / plan.file) if made is None else made
 
 
 def teacher_folder(shapes: ShapeSet, folder: Path | None, data_root: Path) -> tuple[Path, bool]:

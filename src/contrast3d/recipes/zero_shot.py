@@ -31,8 +31,8 @@ from contrast3d.engine.run_dir import replacing
 from contrast3d.errors import ConfigError
 from contrast3d.recipes import teachers
 from contrast3d.recipes.masked import MaskedRecipe
+from contrast3d.recipes.prepare_teachers import captions_of
 from contrast3d.recipes.runs import Run
-from contrast3d.recipes.shape_recipe import joined
 from contrast3d.report.confusion import confusion_picture
 from contrast3d.teachers.prompts import prompts_of
 from contrast3d.types import Clouds
@@ -153,12 +153,12 @@ class Speech:
 
     def of_teachers(self, test: ShapeSet) -> Queries:
         """What the teachers say of the test shapes, as the student was taught; nothing where captions are labels."""
-        captioned = self.recipe.captions != "class-prompts" and any(test.descriptions)
+        captioned = self.recipe.captions != "class-prompts" and any(captions_of(test, self.recipe.captions))
         text = self.recipe.text_teacher if captioned else teachers.NONE
         if (self.recipe.image_teacher, text) == (teachers.NONE, teachers.NONE):
             return {}
         said = {}
-        for name, file in self._files(test, self.recipe.image_teacher, text).items():
+        for name, file in self._files([test], self.recipe.image_teacher, text).items():
             mean, spread = self.statistics[name]
             features = (file.mean_features() - mean) / spread
             if bool(torch.isfinite(features).all()):
@@ -168,15 +168,13 @@ class Speech:
     @cached_property
     def statistics(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Mean and spread of what the student was taught, by query; of the shapes that it was trained on."""
-        shapes = self.recipe.pretraining_shapes(self.data_root, self.quiet)
-        if self.recipe.with_test_shapes:
-            shapes = joined([shapes, self.recipe.shapes("test", self.data_root, self.quiet)])
-        files = self._files(shapes, self.recipe.image_teacher, self.recipe.text_teacher)
+        sets = self.recipe.sets_to_train_on(self.data_root, self.quiet)
+        files = self._files(sets, self.recipe.image_teacher, self.recipe.text_teacher)
         return {name: file.statistics for name, file in files.items()}
 
-    def _files(self, shapes: ShapeSet, image: str, text: str):
+    def _files(self, sets: Sequence[ShapeSet], image: str, text: str):
         return teachers.load_teacher(
-            shapes, image, text, captions=self.recipe.captions, views=self.recipe.teacher_views,
+            sets, image, text, captions=self.recipe.captions, views=self.recipe.teacher_views,
             data_root=self.data_root, device=self.device, quiet=self.quiet,
         ).files
 

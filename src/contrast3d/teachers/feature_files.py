@@ -116,10 +116,13 @@ def check_header(path: Path, found: dict, wanted: dict, fix: str) -> None:
 
 
 def joined(parts: Sequence[FeatureFile]) -> FeatureFile:
-    """Files of one teacher about several sets, one after the other; the header of the first."""
+    """Files of one teacher about several sets, one after the other; the header of the first that has features."""
+    if len(parts) == 1:
+        return parts[0]
     before, rows = 0, []
     for part in parts:
         rows.append(torch.where(part.rows < 0, part.rows, part.rows + before))
         before += len(part.features)
-    names = tuple(name for part in parts for name in part.names)
-    return FeatureFile(torch.cat([p.features for p in parts]), torch.cat(rows), parts[0].header, names)
+    telling = [part for part in parts if len(part.features)]
+    names = tuple(name for part in parts for name in part.names) if all(part.names for part in parts) else ()
+    return FeatureFile(torch.cat([part.features for part in telling]), torch.cat(rows), telling[0].header, names)
