@@ -42,6 +42,7 @@ def cases(quick: bool) -> dict[tuple[str, str], Callable[[], Case]]:
     s = QUICK if quick else Sizes()
     found = {("product", precision): partial(product_case, s, precision) for precision in ("float32", "bfloat16")}
     found["grouping", "FPS + kNN"] = partial(grouping_case, s)
+    found["grouping", "memory kept"] = partial(grouping_case, s, kept=True)
     found["chamfer", "forward+backward"] = partial(chamfer_case, s)
     for name, build in (("mini_pointnet", embed_case), ("block_decoder", partial(block_case, two_streams=False)),
                         ("block_two_streams", partial(block_case, two_streams=True))):

@@ -46,7 +46,7 @@ def group(points: Float[Tensor, "b n 3"], num_patches: int, patch_size: int, ski
     chosen = _away_from_origin(points, num_patches) if skip_origin else farthest_point_sampling(points, num_patches)
     centers = gather(points, chosen)
     index = knn(points, patch_size, centers)
-    return Patches(centers, gather(points, index) - centers[:, :, None], index)
+    return Patches(centers, gather(points, index).sub_(centers[:, :, None]), index)
 
 
 def _away_from_origin(points: Tensor, num_patches: int) -> Tensor:
