@@ -162,6 +162,7 @@ def test_a_copy_is_tuned_and_resized():
     assert (inner(encoder).readout, inner(encoder).num_patches, encoder.num_points) == before[:3]
     assert not moved(before[3], encoder)
     assert found(DATA[0].subset(torch.arange(2)).clouds()).pooled.shape == (2, 192)
+    assert inner(found).with_queries("cls", readout=("max",)).num_patches == 16
     with pytest.raises(ConfigError, match="only a reader"):
         tunable(Tiny(), num_points=64)
 

@@ -64,6 +64,8 @@ def resized(encoder: nn.Module, num_points: int) -> nn.Module:
     for module in encoder.encoder.modules():
         if hasattr(module, "num_patches"):
             module.num_patches = max(1, round(module.num_patches * num_points / encoder.num_points))
+            if getattr(module, "kwargs", None):  # what is rebuilt from it has as many
+                module.kwargs = {**module.kwargs, "num_patches": module.num_patches}
     encoder.num_points = num_points
     return encoder
 
