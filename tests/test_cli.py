@@ -18,6 +18,7 @@ import pytest
 from contrast3d import cli
 from contrast3d.recipes.contrast import ContrastRecipe
 from contrast3d.recipes.machine import Machine
+from contrast3d.recipes.options import DataOptions, EvaluateOptions, ReportOptions
 from contrast3d.recipes.scene_contrast import SceneRecipe
 from contrast3d.recipes.table import PROTOCOLS, RECIPES
 
@@ -123,9 +124,9 @@ def test_help(capsys, arguments, words):
         (f"pretrain {RECIPE}", (ContrastRecipe, Machine)),
         ("pretrain point-contrast-rooms", (SceneRecipe, Machine)),
         ("demo", (Machine,)),
-        ("evaluate", (cli.EvaluateOptions,)),
-        ("report", (cli.ReportOptions,)),
-        ("data check LDraw40", (cli.DataOptions,)),
+        ("evaluate", (EvaluateOptions,)),
+        ("report", (ReportOptions,)),
+        ("data check LDraw40", (DataOptions,)),
     ],
 )
 def test_help_says_what_every_flag_means(capsys, arguments, options):

@@ -30,7 +30,7 @@ LEVELS = (
     ("downstream", "report", "index"),
     ("recipes",),
     ("flags",),
-    ("verbs",),
+    ("verbs", "data_verbs"),
     ("cli", "__init__", "__main__"),
 )
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}

@@ -14,20 +14,18 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NoReturn
 
+from contrast3d.data_verbs import data
 from contrast3d.errors import ConfigError, Contrast3dError, FailedElsewhere
 from contrast3d.flags import help_of, parse, positional
 from contrast3d.recipes.machine import Machine, is_first_process, told_once
 from contrast3d.recipes.options import (
     CompareOptions,
-    DataOptions,
     DoctorOptions,
     EvaluateOptions,
-    NoOptions,
     ReportOptions,
 )
 from contrast3d.recipes.table import PROTOCOLS, check_protocol, suggestion
 from contrast3d.verbs import VERBS as VERBS_OF_A_RUN
-from contrast3d.verbs import prepare
 
 USAGE = """\
 contrast3d: self-supervised learning on 3D shapes
@@ -254,35 +252,6 @@ def _compare(arguments: list[str]) -> int:
     return 0
 
 
-def _data(arguments: list[str]) -> int:
-    usage = ("contrast3d data list\n       contrast3d data check NAME [--data-root FOLDER]\n"
-             "       contrast3d data prepare pairs SOURCE -o FOLDER [--field value ...]")
-    action, rest = positional(
-        arguments, usage, "list prints the data sets; check says what is missing of one; prepare pairs finds the views "
-        "of RGB-D\nscans that overlap (contrast3d data prepare pairs --help).",
-    )
-    if action == "prepare":
-        return prepare(rest)
-    from contrast3d.data import catalog
-    from contrast3d.recipes import datasets
-
-    if action == "list":
-        parse(NoOptions, rest, "data list", "The data sets there are.")
-        print(catalog.table())
-        return 0
-    if action != "check":
-        near = suggestion(action, ("list", "check", "prepare"))
-        raise ConfigError(f"no action {action!r}{near}; there are: list, check, prepare")
-    name, rest = positional(rest, usage, "NAME is one of `contrast3d data list`.")
-    options = parse(DataOptions, rest, "data check NAME", "What is missing of a data set, and how it must look.")
-    problems = datasets.find(name).problems(options.data_root)
-    print(catalog.describe(name))
-    for problem in problems:
-        print(f"- {problem}")
-    print("nothing is missing" if not problems else f"{len(problems)} problem{'s' if len(problems) > 1 else ''}")
-    return 1 if problems else 0
-
-
 def _doctor(arguments: list[str]) -> int:
     options = parse(DoctorOptions, arguments, "doctor", "This machine: devices, versions, speed, what to mend.")
     from rich.table import Table
@@ -300,8 +269,7 @@ def _doctor(arguments: list[str]) -> int:
 
 VERBS = {
     "demo": _demo, "pretrain": _pretrain, "evaluate": _evaluate, "report": _report, "compare": _compare,
-    **VERBS_OF_A_RUN, "data": _data,
-    "doctor": _doctor,
+    **VERBS_OF_A_RUN, "data": data, "doctor": _doctor,
 }
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import re
 from itertools import dropwhile, takewhile
 
 from contrast3d.errors import ConfigError
 from contrast3d.recipes.table import suggestion
+
+SHORT = {"-o": "--out", "-k": "--k"}
 
 
 def positional(arguments: list[str], usage: str, more: str) -> tuple[str, list[str]]:
@@ -17,14 +20,19 @@ def positional(arguments: list[str], usage: str, more: str) -> tuple[str, list[s
         print(f"usage: {usage}\n\n{more}")
         raise SystemExit(0)
     if not arguments or arguments[0].startswith("-"):
-        raise ConfigError(f"an argument is missing. usage: {' '.join(usage.split())}")
+        ways = " or ".join(" ".join(line.split()) for line in usage.splitlines())
+        raise ConfigError(f"an argument is missing. usage: {ways}")
     return arguments[0], arguments[1:]
 
 
 def parse(options: type, arguments: list[str], verb: str, description: str):
-    """Parse flags into the dataclass `options`; any mistake is one line, with the nearest flag named."""
+    """Parse flags into the dataclass `options`; any mistake is one line, with the nearest flag named.
+
+    -o and -k stand for --out and --k where there are such fields.
+    """
     import tyro
 
+    arguments = _written_out(options, arguments, verb)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -43,6 +51,17 @@ def parse(options: type, arguments: list[str], verb: str, description: str):
         near = suggestion(word, re.findall(r"(?<![\w-])--[a-z][\w-]*", help_of(options, verb)))
         raise ConfigError(f"{verb}: no option {word}{near}; {_see(verb)}")
     return parsed
+
+
+def _written_out(options: type, arguments: list[str], verb: str) -> list[str]:
+    """Short flags made long; a ConfigError where --out is not there and has no default."""
+    fields = options.__dataclass_fields__
+    words = [SHORT[word] if word in SHORT and SHORT[word].strip("-") in fields else word for word in arguments]
+    given = {word.partition("=")[0] for word in words}
+    needed = "out" in fields and fields["out"].default is dataclasses.MISSING
+    if needed and not given & {"--out", "-h", "--help"}:
+        raise ConfigError(f"{verb}: -o FOLDER is missing; {_see(verb)}")
+    return ["--help"] if given & {"-h", "--help"} else words
 
 
 def _see(verb: str) -> str:

@@ -1,7 +1,4 @@
-"""The verbs about what a run is good for: embed, search, dedupe, gallery, export; and data prepare.
-
-They parse, call and print.
-"""
+"""The verbs about what a run is good for: embed, search, dedupe, gallery, export. They parse, call and print."""
 
 from __future__ import annotations
 
@@ -10,15 +7,9 @@ import sys
 from itertools import takewhile
 from pathlib import Path
 
-from contrast3d.errors import ConfigError
 from contrast3d.flags import help_of, parse, positional
 from contrast3d.recipes.machine import Machine, is_first_process, told_once
 from contrast3d.recipes.options import DedupeOptions, EmbedOptions, ExportOptions, GalleryOptions, SearchOptions
-from contrast3d.recipes.prepare_options import PairsOptions
-from contrast3d.recipes.table import suggestion
-from contrast3d.recipes.teacher_options import TeachersOptions
-
-SHORT = {"-o": "--out", "-k": "--k"}
 
 
 def embed(arguments: list[str]) -> int:
@@ -30,7 +21,7 @@ def embed(arguments: list[str]) -> int:
         run, rest = positional(arguments, usage, more)
         first, rest = positional(rest, usage, more)
         paths = [first, *takewhile(lambda word: not word.startswith("-"), rest)]
-        options = _parse(EmbedOptions, rest[len(paths) - 1 :], "embed RUN PATHS...", "Shapes into an index.")
+        options = parse(EmbedOptions, rest[len(paths) - 1 :], "embed RUN PATHS...", "Shapes into an index.")
         machine = Machine(threads=options.threads)
     from contrast3d.recipes.embed import embed_paths
 
@@ -62,7 +53,7 @@ def search(arguments: list[str]) -> int:
     more = f"QUERY is a file of a mesh or point cloud, or a name in the index.\n\n{help_of(SearchOptions, 'search')}"
     folder, rest = positional(arguments, usage, more)
     words, rest = positional(rest, usage, more)
-    options = _parse(SearchOptions, rest, "search INDEX QUERY", "The shapes nearest to a query.")
+    options = parse(SearchOptions, rest, "search INDEX QUERY", "The shapes nearest to a query.")
     from contrast3d.recipes import looking
     from contrast3d.recipes.shape_index import open_index
 
@@ -83,7 +74,7 @@ def dedupe(arguments: list[str]) -> int:
     """contrast3d dedupe INDEX"""
     usage = "contrast3d dedupe INDEX [--threshold 0.01] [--field value ...]"
     folder, rest = positional(arguments, usage, help_of(DedupeOptions, "dedupe INDEX"))
-    options = _parse(DedupeOptions, rest, "dedupe INDEX", "Groups of shapes that are nearly the same.")
+    options = parse(DedupeOptions, rest, "dedupe INDEX", "Groups of shapes that are nearly the same.")
     from contrast3d.index.duplicates import groups
     from contrast3d.index.vectors import Index
     from contrast3d.recipes import looking
@@ -100,7 +91,7 @@ def gallery(arguments: list[str]) -> int:
     """contrast3d gallery INDEX"""
     usage = "contrast3d gallery INDEX [--out gallery.html] [--field value ...]"
     folder, rest = positional(arguments, usage, help_of(GalleryOptions, "gallery INDEX"))
-    options = _parse(GalleryOptions, rest, "gallery INDEX", "One HTML page about the shapes in an index.")
+    options = parse(GalleryOptions, rest, "gallery INDEX", "One HTML page about the shapes in an index.")
     from contrast3d.index.vectors import Index
     from contrast3d.recipes import looking
 
@@ -113,84 +104,13 @@ def export(arguments: list[str]) -> int:
     """contrast3d export RUN -o FOLDER"""
     usage = "contrast3d export RUN -o FOLDER [--format safetensors|onnx|torch|all]"
     run, rest = positional(arguments, usage, help_of(ExportOptions, "export RUN"))
-    options = _parse(ExportOptions, rest, "export RUN", "The encoder as files that run without this package.")
+    options = parse(ExportOptions, rest, "export RUN", "The encoder as files that run without this package.")
     from contrast3d.recipes.export import export_run
 
     Machine(threads=options.threads).set_threads()
     for line in export_run(run, options.out, options.format, lambda words: print(f"... {words}", file=sys.stderr)):
         print(line)
     return 0
-
-
-def prepare(arguments: list[str]) -> int:
-    """contrast3d data prepare pairs|teachers"""
-    known = {"pairs": _prepare_pairs, "teachers": _prepare_teachers}
-    usage = "contrast3d data prepare pairs SOURCE -o FOLDER | teachers DATASET [-o FOLDER] [--field value ...]"
-    more = ("pairs finds the views of RGB-D scans that overlap; teachers writes what image and text networks say of "
-            "shapes.\nEach explains itself with --help.")
-    what, rest = positional(arguments, usage, more)
-    if what not in known:
-        raise ConfigError(f"data prepare: nothing called {what!r}{suggestion(what, known)}; there is: "
-                          f"{', '.join(known)}")
-    return known[what](rest)
-
-
-def _prepare_teachers(arguments: list[str]) -> int:
-    verb, about = "data prepare teachers DATASET", "What image and text networks say of the shapes of a set."
-    usage = "contrast3d data prepare teachers DATASET [-o FOLDER] [--split train] [--field value ...]"
-    more = ("DATASET is a name of `contrast3d data list`, or your own file or folder of shapes. It needs\npip install "
-            f"'contrast3d[teachers]'.\n\n{help_of(TeachersOptions, verb)}")
-    dataset, rest = positional(arguments, usage, more)
-    options = _parse(TeachersOptions, rest, verb, about)
-    Machine(threads=options.threads).set_threads()
-    from contrast3d.recipes.prepare_teachers import prepare_dataset
-
-    for line in prepare_dataset(dataset, options):
-        print(line)
-    return 0
-
-
-def _prepare_pairs(arguments: list[str]) -> int:
-    usage = "contrast3d data prepare pairs SOURCE -o FOLDER [--every 25] [--min-overlap 0.3] [--field value ...]"
-    more = ("SOURCE is a scan or a folder of scans: ScanNet (.sens or exported frames), 7-Scenes, TUM RGB-D, or "
-            f"fragments\nof 3DMatch (.npz or cloud_bin_N.pth).\n\n{help_of(PairsOptions, 'data prepare pairs SOURCE')}")
-    source, rest = positional(arguments, usage, more)
-    options = _parse(PairsOptions, rest, "data prepare pairs SOURCE", "Views of scenes, and which of them overlap.")
-    Machine(threads=options.threads).set_threads()
-    from contrast3d.recipes.prepare import prepare_pairs
-
-    def tell(name: str, scene: dict) -> None:
-        print(f"{name}: {scene['views']:,} views, {scene['pairs']:,} pairs, {scene['layout']}", flush=True)
-
-    done = prepare_pairs(source, options, tell)
-    views, pairs = (sum(scene[what] for scene in done.scenes.values()) for what in ("views", "pairs"))
-    scenes = "1 scene" if len(done.scenes) == 1 else f"{len(done.scenes):,} scenes"
-    print(f"{scenes} of {views:,} views and {pairs:,} pairs in {done.out}, {done.seconds:.0f} s; "
-          f"{done.known:,} were there already")
-    if done.skipped or done.broken:
-        print(f"skipped {done.skipped:,} frames and {len(done.broken):,} scenes that cannot be used; why: "
-              f"{done.out / 'skipped.csv'}")
-    if not pairs:
-        print("no views overlap so much; try a smaller --every or --min-overlap", file=sys.stderr)
-    return 0
-
-
-def _parse(options: type, arguments: list[str], verb: str, description: str):
-    """`flags.parse`, with -o and -k for --out and --k where the verb has them."""
-    fields = {f"--{name}" for name in options.__dataclass_fields__}
-    words = [SHORT.get(word, word) if SHORT.get(word) in fields else word for word in arguments]
-    if "--out" in fields and "--out" not in {word.partition("=")[0] for word in words} and _needs_out(options):
-        if {"-h", "--help"} & set(words):
-            return parse(options, ["--help"], verb, description)
-        words = " ".join(word for word in verb.split() if not word.isupper())
-        raise ConfigError(f"{verb}: -o FOLDER is missing; see contrast3d {words} --help")
-    return parse(options, words, verb, description)
-
-
-def _needs_out(options: type) -> bool:
-    import dataclasses
-
-    return options.__dataclass_fields__["out"].default is dataclasses.MISSING
 
 
 VERBS = {"embed": embed, "search": search, "dedupe": dedupe, "gallery": gallery, "export": export}
