@@ -47,8 +47,7 @@ def _prepare(arguments: list[str]) -> int:
     """contrast3d data prepare pairs|teachers"""
     known = {"pairs": _prepare_pairs, "teachers": _prepare_teachers}
     usage = "contrast3d data prepare pairs SOURCE -o FOLDER | teachers DATASET [-o FOLDER] [--field value ...]"
-    more = ("pairs finds the views of RGB-D scans that overlap; teachers writes what image and text networks say of "
-            "shapes.\nEach explains itself with --help.")
+    more = "Each explains itself with --help."
     what, rest = positional(arguments, usage, more)
     if what not in known:
         raise ConfigError(f"data prepare: nothing called {what!r}{suggestion(what, known)}; there is: "

@@ -55,13 +55,21 @@ def parse(options: type, arguments: list[str], verb: str, description: str):
 
 def _written_out(options: type, arguments: list[str], verb: str) -> list[str]:
     """Short flags made long; a ConfigError where --out is not there and has no default."""
-    fields = options.__dataclass_fields__
+    fields = _fields(options)
     words = [SHORT[word] if word in SHORT and SHORT[word].strip("-") in fields else word for word in arguments]
     given = {word.partition("=")[0] for word in words}
     needed = "out" in fields and fields["out"].default is dataclasses.MISSING
     if needed and not given & {"--out", "-h", "--help"}:
         raise ConfigError(f"{verb}: -o FOLDER is missing; {_see(verb)}")
     return ["--help"] if given & {"-h", "--help"} else words
+
+
+def _fields(options: type) -> dict[str, dataclasses.Field]:
+    """Fields by name, also those of fields that are dataclasses themselves."""
+    found = {}
+    for field in dataclasses.fields(options):
+        found |= _fields(field.type) if dataclasses.is_dataclass(field.type) else {field.name: field}
+    return found
 
 
 def _see(verb: str) -> str:

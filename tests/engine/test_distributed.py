@@ -74,6 +74,26 @@ def test_ranks_fail_together_and_the_first_says_why(monkeypatch, rank, failing, 
     assert seen == [-rank if rank in failing else -float("inf")]
 
 
+@pytest.mark.parametrize(("rank", "inner"), [(0, True), (1, True), (0, False), (1, False)])
+def test_what_ranks_agreed_on_within_is_not_agreed_on_again(monkeypatch, rank, inner):
+    """Rank 1 fails, in the inner block or before it: either way each rank comes to agree once."""
+    asked = []
+    monkeypatch.setattr(distributed, "rank", lambda: rank)
+    monkeypatch.setattr(distributed, "maximum", lambda value: asked.append(value) or [-1.0])
+
+    def block():
+        with distributed.together():
+            if rank == 1 and not inner:
+                raise OSError("disk on fire")
+            with distributed.together():
+                if rank == 1:
+                    raise OSError("disk on fire")
+
+    with pytest.raises(OSError if rank == 1 else FailedElsewhere):
+        block()
+    assert len(asked) == 1
+
+
 @pytest.mark.parametrize(("local_rank", "raised"), [("0", ConfigError), ("1", FailedElsewhere)])
 def test_a_mistaken_device_is_told_once_a_machine(monkeypatch, local_rank, raised):
     for key, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": local_rank}.items():

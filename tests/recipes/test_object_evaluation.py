@@ -72,7 +72,7 @@ def test_the_released_svm_and_readouts(run):
     assert len(found.cell("run", None).values) == 2
     assert len(results(run, "svm-released-own")) == 2
     read = evaluate("svm", run, labels_per_class=(None,), draws=1, readout=("cls", "max"))
-    assert read.protocol == "svm probe of cls, max"
+    assert read.protocol == "svm probe, read from cls, max"
     assert "svm-cls-max-ownrest-all" in results(run, "svm-cls-max")
     with pytest.raises(ConfigError, match="readout"):
         evaluate("svm", run, readout=("nothing",))
@@ -82,10 +82,11 @@ def test_readouts_of_retrieval_and_robustness(run):
     plain, read = evaluate("retrieval", run, draws=1), evaluate("retrieval", run, draws=1, readout=("cls",))
     assert plain.values["run"] != read.values["run"]
     assert plain.values[UNTRAINED] != read.values[UNTRAINED]
+    assert read.protocol == "retrieval, read from cls"
     saved = run.folder.results()["retrieval-cls-ownheldoutpart-mean_average_precision"]
-    assert saved["protocol"] == "retrieval of cls"
+    assert saved["protocol"] == "retrieval, read from cls"
     table = evaluate("robustness", run, draws=1, readout=("cls",))
-    assert table.protocol == "linear probe under corruption of cls"
+    assert table.protocol == "linear probe under corruption, read from cls"
 
 
 def test_the_command_line_knows_them(run, capsys):

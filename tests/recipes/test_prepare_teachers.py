@@ -292,15 +292,63 @@ def test_a_file_of_yours_about_other_shapes_is_not_overwritten(tmp_path):
     assert prepare_teachers(data, tmp_path, views=3, restart=True, **arguments).written == ["img"]
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_parts_are_those_of_recipes(tmp_path, split, capsys):
-    """What --holdout prepares is what a recipe with that holdout looks for."""
+@pytest.mark.parametrize(("dataset", "split", "fields"), [
+    ("LDraw40", "train", {"holdout": 4}), ("LDraw40", "test", {"holdout": 4}), ("SweetHome3D", "train", {}),
+    ("own.npz", "train", {"up": "y"}), ("own.npz", "test", {}),
+])
+def test_parts_are_those_of_recipes(tmp_path, monkeypatch, dataset, split, fields):
+    """What is prepared under the fields of a recipe is what the recipe looks for."""
+    import tiny
+
     from contrast3d.recipes import table
 
-    recipe = dataclasses.replace(table.find("point-mae-ldraw40"), holdout=4)
-    prepared = ["data", "prepare", "teachers", "LDraw40", "--holdout", "4", "--split", split, "--image", "none",
-                "--views", "1", "-o", str(tmp_path / "teachers")]
-    assert cli.main(prepared) == 0
+    if dataset == "own.npz":
+        dataset = str(tiny.write_npz(tmp_path / dataset))
+    recipe = dataclasses.replace(table.find("point-mae-ldraw40"), dataset=dataset, shape_points=32, num_points=32,
+                                 **fields)
+    wanted = recipe.shapes(split, tmp_path)
+    flags = [word for name, value in fields.items() for word in (f"--{name}", str(value))]
+    assert cli.main(["data", "prepare", "teachers", dataset, *flags, "--split", split, "--text", "none", "--views", "1",
+                     "--shape-points", "32", "-o", str(tmp_path / "teachers")]) == 0
+    seen = Eyes.seen
+    load_teacher(wanted, views=1, data_root=tmp_path, quiet=True)
+    assert Eyes.seen == seen == len(wanted)
+
+
+def test_what_extra_datasets_read_can_be_prepared(tmp_path):
+    from contrast3d.recipes import table
+
+    recipe = dataclasses.replace(table.find("point-mae-ldraw40"), extra_datasets=("SweetHome3D",))
+    assert cli.main(["data", "prepare", "teachers", "SweetHome3D", "--split", "all", "--image", "none", "--views", "1",
+                     "-o", str(tmp_path / "teachers")]) == 0
     read = len(Reader.read)
-    load_teacher(recipe.shapes(split, tmp_path), "none", "minilm", views=1, data_root=tmp_path, quiet=True)
+    load_teacher(recipe.pretraining_sets(tmp_path)[1], "none", "minilm", views=1, data_root=tmp_path, quiet=True)
     assert len(Reader.read) == read
+
+
+def test_splits_that_are_none(tmp_path, fails):
+    command = ["data", "prepare", "teachers", "SweetHome3D", "-o", tmp_path / "out", "--views", "1"]
+    assert "has no trian split" in fails(2, *command, "--split", "trian")
+    assert "--split all; here are train and test" in fails(2, *command, "--split", "all", "--holdout", "4")
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_files_are_looked_at_before_any_is_made(tmp_path):
+    data = shapes()
+    text = prepare_teachers(data, tmp_path, "none", views=2, quiet=True).files["description"]
+    text.write_bytes(b"no features")
+    with pytest.raises(DataError, match=r"not readable.*--restart"):
+        prepare_teachers(data, tmp_path, views=2, quiet=True)
+    assert Eyes.seen == 0
+    prepare_teachers(data, tmp_path, views=2, quiet=True, is_ours=True)  # of the cache it is made again
+    assert len(load_features(text)) == 6
+
+
+def test_features_of_different_weights_are_not_joined(tmp_path):
+    from contrast3d.teachers.feature_files import joined
+
+    parts = [Plan.of_images(shapes(title=title), "efficientnet-lite0", 2).make(tmp_path, quiet=True) for title in "ab"]
+    other = dataclasses.replace(parts[1], header={**parts[1].header, "weights": "w9"})
+    assert len(joined(parts)) == 12
+    with pytest.raises(DataError, match="features of b: made by weights w9"):
+        joined([parts[0], other])

@@ -29,6 +29,7 @@ class Retrieval:
     data_hash: str
     shapes: int
     wall_s: float = 0.0
+    protocol: str = "retrieval"
     values: dict[str, list[float]] = field(default_factory=dict)
 
     def cell(self, contestant: str) -> Cell:
@@ -38,7 +39,7 @@ class Retrieval:
         """A rich table in per cent."""
         from rich.table import Table
 
-        table = Table(title=f"{self.dataset}: retrieval among {self.shapes:,} shapes", title_justify="left")
+        table = Table(title=f"{self.dataset}: {self.protocol} among {self.shapes:,} shapes", title_justify="left")
         table.add_column("")
         table.add_column("mAP in %", justify="right")
         for contestant in self.values:
@@ -51,7 +52,7 @@ class Retrieval:
         """One result, ready for results/*.json; see `table.Table.to_results`."""
         ours, others = self.cell(self.ours), {n: self.cell(n) for n in self.values if n != self.ours}
         return {
-            "recipe": recipe, "protocol": "retrieval", "dataset": self.dataset, "metric": METRIC,
+            "recipe": recipe, "protocol": self.protocol, "dataset": self.dataset, "metric": METRIC,
             "labels_per_class": None, "mean": ours.mean, "std": ours.std, "values": list(ours.values),
             "seeds": [seed], "pretraining_seed": seed,
             "baselines": {n: {"mean": c.mean, "std": c.std} for n, c in others.items()}, "paper": None, "chosen": [],

@@ -18,7 +18,7 @@ from contrast3d.ops.collective import rank
 
 # Ranks wait so long for each other: features of teachers can be hours of work of the first one. Those who lost a fellow
 # need not wait for it, torchrun ends them.
-PATIENCE = timedelta(hours=24)
+PATIENCE = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
@@ -101,18 +101,21 @@ def together() -> Iterator[None]:
 
     The others raise FailedElsewhere instead of waiting for it forever, so that a mistake which all of them
     made is told once. Every rank must come by; a block may hold others of its kind, and must not talk to other
-    ranks by any other way.
+    ranks by any other way. A rank that fails outside of an inner block is heard by those that are in it.
     """
     error = None
     try:
         yield
     except Exception as own:
+        if getattr(own, "agreed", False):  # in a block within: nobody waits for an answer any more
+            raise
         error = own
     first_failed = -maximum(-float("inf") if error is None else -rank())[0]
-    if error is not None and first_failed == rank():
-        raise error
     if first_failed < float("inf"):
-        raise FailedElsewhere(f"rank {int(first_failed)} says why")
+        mine = error is not None and first_failed == rank()
+        failed = error if mine else FailedElsewhere(f"rank {int(first_failed)} says why")
+        failed.agreed = True
+        raise failed
 
 
 def maximum(*values: float | int) -> list[float]:

@@ -50,12 +50,15 @@ def weigh(model: str) -> Check:
     """
     from contrast3d.nn.cost import cost
     from contrast3d.recipes import table
+    from contrast3d.recipes.masked import MaskedRecipe
     from contrast3d.recipes.runs import load_run
 
     made = table.find(model) if model in table.RECIPES or not Path(model).is_dir() else load_run(model)
     try:
         encoder, more = made.make_encoder(), ""
     except MissingDataError as error:
+        if not isinstance(made, MaskedRecipe):
+            raise
         encoder = made.make_encoder(projections={})
         more = f", without its projections to teachers ({error.where}: {error.found})"
     return Check("model", f"{model}: {cost(encoder, getattr(made, 'num_points', 2048))}{more}")

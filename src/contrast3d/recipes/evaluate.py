@@ -75,7 +75,7 @@ def evaluate(
         classes, or file. up: the axis that points up in yours.
     epochs, mode, augmentation, published: of fine-tuning (see downstream/tuning.py); voting: of finetune. 0 epochs
         takes its own, "" the recipe's augmentation. What finetune has finished at Ctrl-C is saved.
-    readout: of the probes, what they read of a patch transformer; () as the recipe has it.
+    readout: what probes, robustness and retrieval read of a patch transformer; () as the recipe has it.
     scenes: of registration, steps, published: of segmentation; see recipes/evaluate_scenes.py.
     """
     check_protocol(protocol)
@@ -120,6 +120,7 @@ def evaluate(
         shared["make_untrained"] = lambda s: read_as(run.make_reader(s), readout)
     if protocol == "retrieval":
         found = retrieval(encoder, _unfitted(run, recipe, dataset, data_root), draws=draws, **shared)
+        found.protocol += _of(readout)
         _save_retrieval(found, readout, run, target, trained, foreign=recipe is not run.recipe)
         return found
     data = splits_for(protocol, recipe, data_root, published)
@@ -154,7 +155,7 @@ def evaluate(
 
 def _of(readout: Sequence[str]) -> str:
     """What results say was read, where it is not the recipe's own."""
-    return f" of {', '.join(readout)}" if readout else ""
+    return f", read from {', '.join(readout)}" if readout else ""
 
 
 def _called(protocol: str, readout: Sequence[str]) -> str:
@@ -243,7 +244,6 @@ def _save_retrieval(
     foreign: bool,
 ) -> Path:
     result = found.to_result(run.name, seed=run.recipe.seed, **provenance(device))
-    result["protocol"] += _of(readout)
     name = f"{_called('retrieval', readout)}-{_place(found.dataset, found.data_hash, foreign)}-{METRIC}"
     return run.folder.save_result(name, {**result, "overrides": run.overrides(), **trained})
 

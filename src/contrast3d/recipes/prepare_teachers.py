@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,19 +16,18 @@ from torch import Tensor
 
 from contrast3d.data.shapes import ShapeSet
 from contrast3d.engine.distributed import pick_device
-from contrast3d.errors import ConfigError, DataError
+from contrast3d.errors import ConfigError, DataError, MissingDataError
 from contrast3d.ops.shaded_views import LOOK, shaded_views
 from contrast3d.recipes import datasets, teachers
 from contrast3d.recipes.caption_words import class_words
-from contrast3d.recipes.shape_recipe import part_of, stored_split
+from contrast3d.recipes.shape_recipe import part_of, reader_options, stored_split
 from contrast3d.recipes.teacher_options import TeachersOptions
 from contrast3d.tally import Tally
-from contrast3d.teachers.feature_files import FeatureFile, check_header, load_features
+from contrast3d.teachers.feature_files import FIX, FeatureFile, check_header, load_features
 from contrast3d.teachers.prompts import masked, some_prompts
 
 SAVE_SECONDS = 30.0  # at most so much is lost when it is interrupted
 CHUNK = 64  # pictures or sentences in one step
-REMAKE = "contrast3d data prepare teachers DATASET -o FOLDER --restart, or another folder"
 
 
 @dataclass(frozen=True)
@@ -86,23 +86,30 @@ class Plan:
         found = load_features(path)
         weights = teachers.weights_hash(self.kind, self.teacher)  # none here: the file is all that is needed
         wanted = self.header | ({"weights": weights} if weights else {})
-        check_header(path, found.header, wanted, REMAKE)
+        check_header(path, found.header, wanted, FIX)
         return found
+
+    def found(self, folder: Path, is_ours: bool) -> FeatureFile | None:
+        """The file in a folder; None where there is none, or one that fits no more in a folder of ours."""
+        try:
+            return self.load(folder / self.file)
+        except MissingDataError:
+            return None
+        except DataError:
+            if is_ours:
+                return None
+            raise
 
     def load_or_make(
         self, folder: Path, is_ours: bool, device: str, quiet: bool, tell: Callable[[str], None]
     ) -> FeatureFile:
         """The file in a folder, made first where it is not there. is_ours: one that fits no more is made again."""
-        path = folder / self.file
-        if path.is_file():
-            try:
-                return self.load(path)
-            except DataError:
-                if not is_ours:
-                    raise
+        made = self.found(folder, is_ours)
+        if made is not None:
+            return made
         what = "shaded renders" if self.kind == "img" else f"captions ({self.header['captions']})"
         tell(f"{self.teacher} has not seen {self.shapes.title} yet: {self.things:,} x {self.views} {what}, once, "
-             f"into {path}")
+             f"into {folder / self.file}")
         return self.make(folder, device, quiet)
 
     def make(self, folder: Path, device: str = "cpu", quiet: bool = False) -> FeatureFile:
@@ -170,13 +177,13 @@ class PreparedTeachers:
 def prepare_teachers(
     shapes: ShapeSet, folder: Path | str, image: str = teachers.EFFICIENTNET, text: str = teachers.MINILM,
     views: int = 8, captions: Sequence[str] = ("description",), device: str = "cpu", restart: bool = False,
-    quiet: bool = False,
+    quiet: bool = False, is_ours: bool = False,
 ) -> PreparedTeachers:
     """Files of what the teachers say of `shapes` into FOLDER; one that is there, made so, is not made again.
 
     Interrupted, at most half a minute of work is lost. Raises DataError where a teacher has nothing to read, and where
-    a file of that name is about other shapes, or made in another way, unless it is to `restart`; MissingDataError where
-    weights are not there.
+    a file of that name is about other shapes, made in another way or damaged, unless it is to `restart` or the folder
+    `is_ours`, of the cache; MissingDataError where weights are not there.
     """
     began, folder = time.monotonic(), Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -187,34 +194,42 @@ def prepare_teachers(
         check_captions(plans[-1:])
     if not plans:
         raise ConfigError("--image none and --text none: nothing to prepare")
-    files, written, missing = {}, [], {}
-    for plan in plans:
-        name = plan.header.get("captions", plan.kind)
-        files[name] = folder / plan.file
+    plans = {plan.header.get("captions", plan.kind): plan for plan in plans}
+    found = {} if restart else {name: plan.found(folder, is_ours) for name, plan in plans.items()}  # before any work
+    written = [name for name in plans if found.get(name) is None]
+    for name in written:
         if restart:
-            (folder / f".{plan.file}.part").unlink(missing_ok=True)
-        if files[name].exists() and not restart:
-            made = plan.load(files[name])
-        else:
-            made = plan.make(folder, device, quiet)
-            written.append(name)
-        if made.missing:
-            missing[name] = made.missing
+            (folder / f".{plans[name].file}.part").unlink(missing_ok=True)
+        found[name] = plans[name].make(folder, device, quiet)
+    files = {name: folder / plan.file for name, plan in plans.items()}
+    missing = {name: found[name].missing for name in plans if found[name].missing}
     return PreparedTeachers(files, written, missing, time.monotonic() - began)
 
 
 def prepare_dataset(dataset: str, options: TeachersOptions) -> list[str]:
     """`prepare_teachers` of a set named on the command line; the lines to print."""
-    stored = stored_split(dataset, options.split, options.holdout)
-    whole = datasets.read(dataset, stored, options.data_root, options.shape_points)
-    shapes = part_of(whole, dataset, options.split, options.holdout)
-    folder, _ = teachers.teacher_folder(shapes, options.out, options.data_root)
+    shapes = _shapes(dataset, options)
+    folder, is_ours = teachers.teacher_folder(shapes, options.out, options.data_root)
     done = prepare_teachers(shapes, folder, options.image, options.text, options.views, options.captions,
-                            str(pick_device(options.device)), options.restart, options.quiet)
+                            str(pick_device(options.device)), options.restart, options.quiet, is_ours)
     before = {what: "" if what in done.written else ", there already" for what in done.files}
     lines = [f"{what}: {path}{before[what]}" for what, path in done.files.items()]
     lines += [teachers.listed(what, names, len(shapes)) for what, names in done.missing.items()]
     return [*lines, f"{len(shapes):,} shapes of {shapes.title}, {done.seconds:.0f} s"]
+
+
+def _shapes(dataset: str, options: TeachersOptions) -> ShapeSet:
+    """Train and test as recipes have them; another split as the data set has it."""
+    readers = reader_options(dataset, options.up, options.labels_from, options.categories, options.quiet)
+    read = partial(datasets.read, dataset, data_root=options.data_root, num_points=options.shape_points,
+                   options=readers)
+    if options.split in ("train", "test"):
+        whole = read(stored_split(dataset, options.split, options.holdout))
+        return part_of(whole, dataset, options.split, options.holdout)
+    if options.holdout or (datasets.is_yours(dataset) and options.split != "all"):
+        known = "train and test" if options.holdout else "train, test and all"
+        raise ConfigError(f"--split {options.split}; here are {known}")
+    return read(options.split)
 
 
 def check_captions(plans: Sequence[Plan]) -> None:

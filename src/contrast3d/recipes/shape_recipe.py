@@ -93,9 +93,7 @@ class ShapeRecipe(ABC):
         return joined(self.pretraining_sets(data_root, quiet, own))
 
     def _read(self, dataset: str, split: str, data_root: Path, quiet: bool) -> ShapeSet:
-        parts = {"categories": self.categories or None, "up": "z" if datasets.is_yours(self.dataset) else self.up}
-        own = {"up": self.up, "labels_from": self.labels_from, "quiet": quiet}
-        options = {"ShapeNetPart": parts, datasets.FILES: {"up": self.up}, datasets.FOLDER: own}
+        options = reader_options(self.dataset, self.up, self.labels_from, self.categories, quiet)
         return datasets.read(dataset, split, data_root, self.shape_points, options)
 
     def idle_of_data(self) -> dict[str, str]:
@@ -112,6 +110,15 @@ class ShapeRecipe(ABC):
     def is_embedded(self) -> bool:
         """Whether the data set needs no folder of files."""
         return datasets.is_yours(self.dataset) or datasets.find(self.dataset).embedded
+
+
+def reader_options(
+    dataset: str, up: str, labels_from: str, categories: tuple[str, ...], quiet: bool
+) -> dict[str, dict]:
+    """What `datasets.read` tells readers, by the fields of a recipe on `dataset`."""
+    parts = {"categories": categories or None, "up": "z" if datasets.is_yours(dataset) else up}
+    own = {"up": up, "labels_from": labels_from, "quiet": quiet}
+    return {"ShapeNetPart": parts, datasets.FILES: {"up": up}, datasets.FOLDER: own}
 
 
 def stored_split(dataset: str, split: str, holdout: int) -> str:

@@ -61,4 +61,3 @@ def _warn_of_few(recipe: ContrastRecipe | MaskedRecipe, shapes: ShapeSet) -> Non
     if recipe.batch_size > len(shapes):
         warnings.warn(f"batch_size = {recipe.batch_size:,}, but there are {len(shapes):,} shapes: every batch is "
                       "all of them", stacklevel=4)
-

@@ -16,13 +16,17 @@ class TeachersOptions:
     Attributes:
         out: folder to write, -o for short; recipes look for it at DATA_ROOT/teachers. Default: that, where it is a
             folder, or else the cache, where recipes look too.
-        split: of the set: train, test, all ... as recipes have it: of a set in one piece train is four fifths.
+        split: train or test as recipes have it (of a set in one piece, and of your own, four fifths and one), or
+            another one of the data set's own, such as all.
         holdout: n makes train and test of the training split, as recipes do with the same number.
+        up: of your own and of ShapeNetPart, as the recipe has it.
+        labels_from: of your own folder, as the recipe has it.
+        categories: of ShapeNetPart, as the recipe has them.
         image: none, efficientnet-lite0, or the folder of a network of transformers; it sees shaded renders.
         text: none, minilm, or the folder of a network of transformers.
         views: renders of each shape, and prompts around each caption.
-        captions: what the text teacher reads: description, masked (without the words of classes), or class-prompts
-            (names of classes, which are labels); several make a file each.
+        captions: what the text teacher reads: description, masked (without the words of the set's own classes), or
+            class-prompts (names of classes, which are labels); several make a file each.
         shape_points: points of each shape, as recipes read them.
         data_root: folder of the data set's files; embedded sets need none.
         device: auto, cpu, cuda, cuda:1 or mps, for the networks; pictures are drawn on the CPU.
@@ -34,6 +38,9 @@ class TeachersOptions:
     out: Path | None = None
     split: str = "train"
     holdout: int = 0
+    up: Literal["z", "y", "x"] = "z"
+    labels_from: Literal["none", "folders"] = "none"
+    categories: tuple[str, ...] = ()
     image: str = "efficientnet-lite0"
     text: str = "minilm"
     views: int = 8

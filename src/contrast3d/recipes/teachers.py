@@ -139,7 +139,8 @@ def _features(
     with together():
         if is_main():
             made = plan.load_or_make(folder, is_ours, at, quiet, tell)
-    return plan.load(folder / plan.file) if made is None else made
+    with together():
+        return plan.load(folder / plan.file) if made is None else made
 
 
 def teacher_folder(shapes: ShapeSet, folder: Path | None, data_root: Path) -> tuple[Path, bool]:

@@ -17,6 +17,7 @@ from contrast3d.errors import DataError, MissingDataError
 
 VERSION = 1
 EXPECTED = "features of a teacher, as `contrast3d data prepare teachers` writes them"
+FIX = "contrast3d data prepare teachers DATASET -o FOLDER --restart, or move the file away"
 TENSORS = ("features", "rows")
 SMALLEST_SPREAD = 0.1  # of a feature, as a share of the mean one: what hardly varies is not blown up
 
@@ -94,10 +95,10 @@ def load_features(path: Path | str) -> FeatureFile:
             header, names = json.loads(text["contrast3d"]), tuple(json.loads(text["names"]))
             features, rows = (file.get_tensor(name) for name in TENSORS)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise DataError(str(path), f"not readable ({' '.join(str(error).split())[:120]})", EXPECTED) from None
+        raise DataError(str(path), f"not readable ({' '.join(str(error).split())[:120]})", EXPECTED, FIX) from None
     if header.pop("version", None) != VERSION:
         raise DataError(str(path), "features of another version of this library", f"version {VERSION}",
-                        "contrast3d data prepare teachers ... --restart")
+                        FIX)
     fits = features.ndim == 3 and rows.ndim == 1 and len(rows) > 0 and (not names or len(names) == len(rows))
     if not fits or int(rows.max()) >= len(features):
         raise DataError(str(path), f"features {tuple(features.shape)} for {tuple(rows.shape)} rows", EXPECTED)
@@ -116,7 +117,10 @@ def check_header(path: Path, found: dict, wanted: dict, fix: str) -> None:
 
 
 def joined(parts: Sequence[FeatureFile]) -> FeatureFile:
-    """Files of one teacher about several sets, one after the other; the header of the first that has features."""
+    """Files of one teacher about several sets, one after the other; the header of the first that has features.
+
+    Raises DataError where they were not made alike.
+    """
     if len(parts) == 1:
         return parts[0]
     before, rows = 0, []
@@ -124,5 +128,11 @@ def joined(parts: Sequence[FeatureFile]) -> FeatureFile:
         rows.append(torch.where(part.rows < 0, part.rows, part.rows + before))
         before += len(part.features)
     telling = [part for part in parts if len(part.features)]
+    made = [(part.header.get("weights"), tuple(part.features.shape[1:])) for part in telling]
+    for part, how in zip(telling, made):
+        if how != made[0]:
+            raise DataError(f"features of {part.header.get('dataset')}", f"made by weights {how[0]}, {how[1]} each",
+                            f"weights {made[0][0]}, {made[0][1]} each, as those of {telling[0].header.get('dataset')}",
+                            FIX)
     names = tuple(name for part in parts for name in part.names) if all(part.names for part in parts) else ()
     return FeatureFile(torch.cat([part.features for part in telling]), torch.cat(rows), telling[0].header, names)
