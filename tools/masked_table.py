@@ -29,6 +29,7 @@ from contrast3d.downstream.results import provenance, write_json
 from contrast3d.downstream.splits import few_labels
 from contrast3d.downstream.table import MAJORITY, SUPERVISED, TRAINING_FREE, UNTRAINED, percent
 from contrast3d.downstream.tuned_encoders import read_as
+from contrast3d.errors import ConfigError
 from contrast3d.recipes.evaluate import supervised_baseline
 from contrast3d.recipes.machine import Machine
 from contrast3d.recipes.runs import Run, load_recipe_run
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     for row in options.rows:
         name, _, rest = row.partition("=")
         paths, _, readout = rest.partition("@")
-        rows[name] = [load_recipe_run(p) for p in paths.split(",")]
+        rows[name] = [_finished(p) for p in paths.split(",")]
         readouts[name] = tuple(readout.split("/")) if readout else ()
     first = next(iter(rows.values()))[0]
     train, test = first.recipe.splits(options.data_root)
@@ -66,6 +67,13 @@ def main(arguments: list[str] | None = None) -> int:
     _save(options.dataset, table, rows, train, test, time.perf_counter() - began)
     print(_markdown(table))
     return 0
+
+
+def _finished(path: str) -> Run:
+    run = load_recipe_run(path)
+    if not run.finished():
+        raise ConfigError(f"{path} is not finished; the same pretrain command goes on")
+    return run
 
 
 def _features(

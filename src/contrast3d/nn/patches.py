@@ -13,6 +13,7 @@ from contrast3d.nn.batch_norm import BatchNorm
 from contrast3d.ops.farthest_point_sampling import farthest_point_sampling
 from contrast3d.ops.gather import gather
 from contrast3d.ops.knn import knn
+from contrast3d.ops.offsets import offsets
 from contrast3d.ops.patch_embed import PatchWeights, Running, patch_embed
 
 ORIGIN = 1e-3  # squared norm up to which the released sampling never picks a point, the first one aside
@@ -46,7 +47,7 @@ def group(points: Float[Tensor, "b n 3"], num_patches: int, patch_size: int, ski
     chosen = _away_from_origin(points, num_patches) if skip_origin else farthest_point_sampling(points, num_patches)
     centers = gather(points, chosen)
     index = knn(points, patch_size, centers)
-    return Patches(centers, gather(points, index).sub_(centers[:, :, None]), index)
+    return Patches(centers, offsets(points, index, centers), index)
 
 
 def _away_from_origin(points: Tensor, num_patches: int) -> Tensor:

@@ -12,6 +12,7 @@ from contrast3d.ops.kernel_map import kernel_map
 from contrast3d.ops.knn import knn
 from contrast3d.ops.linear import linear
 from contrast3d.ops.neighbor_reduce import neighbor_max
+from contrast3d.ops.offsets import offsets
 from contrast3d.ops.patch_embed import patch_embed
 from contrast3d.ops.radius_matches import correspondences, radius_matches
 from contrast3d.ops.shaded_views import shaded_views
@@ -23,6 +24,6 @@ from contrast3d.ops.voxels import from_coords, voxel_labels, voxelize
 __all__ = [
     "ball_query", "chamfer", "correspondences", "cross_attention", "depth_images", "edge_conv", "edge_mlp",
     "farthest_point_sampling", "from_coords", "gather", "global_pool", "kernel_map", "knn", "linear",
-    "neighbor_max", "patch_embed", "radius_matches", "self_attention", "shaded_views", "sparse_conv",
+    "neighbor_max", "offsets", "patch_embed", "radius_matches", "self_attention", "shaded_views", "sparse_conv",
     "sparse_conv_transpose", "sparse_pool", "three_interpolate", "voxel_labels", "voxelize",
 ]
