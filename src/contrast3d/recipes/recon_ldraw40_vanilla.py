@@ -5,6 +5,9 @@
     contrast3d compare runs/recon-ldraw40 runs/recon-ldraw40-two-towers runs/recon-ldraw40-vanilla
 
 In the paper's table, with 82.5 on ScanObjectNN against 90.6, it is the worst of the three.
+
+Here, in bfloat16, three seeds: 49.3 +- 1.1 % by linear SVM on all labels, 71.5 in 5-way 10-shot trials, recon-ldraw40
+49.4 and 71.4 (results/masked-ldraw40-*.json). Six minutes on one idle thread.
 """
 
 from dataclasses import replace
