@@ -53,14 +53,14 @@ def main(arguments: list[str] | None = None) -> int:
     began = time.perf_counter()
     table = {MAJORITY: [_majority(train, test)]}
     keep = partial(_kept, first, train, test)
-    table[TRAINING_FREE] = [keep(TRAINING_FREE, partial(baselines.training_free, train, test))]
+    table[TRAINING_FREE] = [keep(TRAINING_FREE, lambda: _score(baselines.training_free(train, test), train, test))]
     table[UNTRAINED] = [
-        keep(f"{UNTRAINED} {seed}", partial(_features, partial(first.recipe.make_reader, seed), (), train, test))
+        keep(f"{UNTRAINED} {seed}", partial(_frozen, partial(first.recipe.make_reader, seed), (), train, test))
         for seed in range(FRESH_ENCODERS)]
     for name, runs in rows.items():
         read = readouts[name]
         table[name] = [_kept(run, train, test, f"frozen {'-'.join(read)}",
-                             partial(_features, run.reader, read, train, test)) for run in runs]
+                             partial(_frozen, run.reader, read, train, test)) for run in runs]
         _tell(name, table[name])
     if options.supervised_seconds:
         table[SUPERVISED] = _supervised(first, train, test, options.supervised_seconds)
@@ -76,21 +76,21 @@ def _finished(path: str) -> Run:
     return run
 
 
-def _features(
+def _frozen(
     make: Callable[[], nn.Module], readout: tuple[str, ...], train: ShapeSet, test: ShapeSet
-) -> baselines.FeaturePair:
+) -> dict[str, float]:
     reader = read_as(make(), readout) if readout else make()
-    return extract(reader, train), extract(reader, test)
+    return _score((extract(reader, train), extract(reader, test)), train, test)
 
 
 def _kept(
-    run: Run, train: ShapeSet, test: ShapeSet, what: str, features: Callable[[], baselines.FeaturePair]
+    run: Run, train: ShapeSet, test: ShapeSet, what: str, measure: Callable[[], dict[str, float]]
 ) -> dict[str, float]:
     """The scores that the run holds of these weights and shapes, measured and kept where it holds none."""
     name, key = what.strip().replace(" ", "-"), {**run.trained(), "data_hash": f"{train.hash}-{test.hash}"}
     found = run.folder.results().get(name, {})
     if {k: found.get(k) for k in key} != key:
-        found = {**key, "scores": _score(features(), train, test)}
+        found = {**key, "scores": measure()}
         run.folder.save_result(name, found)
     return found["scores"]
 
@@ -121,13 +121,13 @@ def _majority(train: ShapeSet, test: ShapeSet) -> dict[str, float]:
 
 def _supervised(run: Run, train: ShapeSet, test: ShapeSet, seconds: float) -> list[dict[str, float]]:
     """The same network on all labels for so long: no frozen feature, so no trials. Kept in the run, like the others."""
-    fit, scores = supervised_baseline(run.recipe, seconds, next(run.encoder().parameters()).device, 1).fit, []
-    for seed in range(FRESH_ENCODERS):
-        name = f"{SUPERVISED}-{seconds:g}s-{seed}"
-        if name not in run.folder.results():
-            run.folder.save_result(name, {"scores": {SVM: fit(train, test, seed).accuracy}})
-        scores.append(run.folder.results()[name]["scores"])
-    return scores
+    fit = supervised_baseline(run.recipe, seconds, next(run.encoder().parameters()).device, 1).fit
+
+    def measure(seed: int) -> dict[str, float]:
+        return {SVM: fit(train, test, seed).accuracy}
+
+    return [_kept(run, train, test, f"{SUPERVISED} {seconds:g}s {seed}", partial(measure, seed))
+            for seed in range(FRESH_ENCODERS)]
 
 
 def _save(

@@ -18,12 +18,7 @@ from contrast3d.data_verbs import data
 from contrast3d.errors import ConfigError, Contrast3dError, FailedElsewhere
 from contrast3d.flags import help_of, parse, positional
 from contrast3d.recipes.machine import Machine, is_first_process, told_once
-from contrast3d.recipes.options import (
-    CompareOptions,
-    DoctorOptions,
-    EvaluateOptions,
-    ReportOptions,
-)
+from contrast3d.recipes.options import CompareOptions, DoctorOptions, EvaluateOptions, ReportOptions
 from contrast3d.recipes.table import PROTOCOLS, check_protocol, suggestion
 from contrast3d.verbs import VERBS as VERBS_OF_A_RUN
 

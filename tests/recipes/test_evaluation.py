@@ -109,7 +109,7 @@ def test_the_supervised_contestant(run):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"protocol": "svn"}, "no protocol 'svn' .did you mean svm"),
+        ({"protocol": "svn"}, r"no protocol 'svn' \(did you mean svm"),
         ({"labels_per_class": ()}, "labels per class"),
         ({"labels_per_class": (5, 0)}, "expected numbers of at least 1, or all"),
         ({"draws": 0}, "draws = 0"),

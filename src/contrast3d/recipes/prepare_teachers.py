@@ -188,13 +188,12 @@ def prepare_teachers(
     began, folder = time.monotonic(), Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"-o {folder} is a file; expected a folder")
-    plans = [] if image == teachers.NONE else [Plan.of_images(shapes, image, views)]
+    plans: dict[str, Plan] = {} if image == teachers.NONE else {"img": Plan.of_images(shapes, image, views)}
     for kind in captions if text != teachers.NONE else ():
-        plans.append(Plan.of_texts(shapes, text, kind, views))
-        check_captions(plans[-1:])
+        plans[kind] = Plan.of_texts(shapes, text, kind, views)
+        check_captions([plans[kind]])
     if not plans:
         raise ConfigError("--image none and --text none: nothing to prepare")
-    plans = {plan.header.get("captions", plan.kind): plan for plan in plans}
     found = {} if restart else {name: plan.found(folder, is_ours) for name, plan in plans.items()}  # before any work
     written = [name for name in plans if found.get(name) is None]
     for name in written:
