@@ -4,7 +4,7 @@
     contrast3d evaluate svm runs/recon-ldraw40
 
 Expected, in bfloat16, three seeds: 49.4 +- 0.9 % by linear SVM on all labels, 71.4 in 5-way 10-shot trials, untrained
-37.0 and 58.9 (results/masked-ldraw40-*.json). Six minutes on one idle thread, and five more once for the teacher.
+39.7 and 58.5 (results/masked-ldraw40-*.json). Six minutes on one idle thread, and five more once for the teacher.
 
 InfoNCE with the teacher's features, not the released regression: better on held-out training shapes.
 """
