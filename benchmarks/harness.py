@@ -31,6 +31,7 @@ from contrast3d.engine.memory import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_fr
 TOLERANCES = {torch.float32: 5e-3, torch.float64: 1e-9}  # of results; torch's float32 batch norm is 3e-4 off
 GLIBC_THRESHOLD = 128 * 1024  # bytes; the default of both thresholds
 SETTLE_S = 0.02  # OpenMP threads told to spin do so for milliseconds after their last task
+device = torch.device("cpu")  # where cases put their tensors; --device changes it before any is built
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ class Ceiling:
     @classmethod
     def measure(cls, matmul_size: int = 2048, triad_size: int = 1 << 25, rounds: int = 5) -> Ceiling:
         """A square product, and a = b + s c (STREAM's triad) on arrays beyond every cache; the best of the rounds."""
-        square = torch.rand(matmul_size, matmul_size)
+        square = torch.rand(matmul_size, matmul_size, device=device)
         product = torch.empty_like(square)
-        a, b, c = torch.rand(3, triad_size)
+        a, b, c = torch.rand(3, triad_size, device=device)
         matmul_s = min(_times(lambda: torch.mm(square, square, out=product), rounds))
         triad_s = min(_times(lambda: torch.add(b, c, alpha=0.5, out=a), rounds))
         return cls(2 * matmul_size**3 / matmul_s, 3 * a.element_size() * triad_size / triad_s)
@@ -96,12 +97,16 @@ def main(description: str, cases: Callable[[bool], Mapping[tuple[str, str], Call
     that their inputs do not share the memory. Returns the exit code: 0, 1 where the results of a case differ (it
     then has no row), 2 for a name that no row has.
     """
+    global device
     options = _parser(description).parse_args(arguments)
+    device = torch.device(options.device)
     wanted = {names: build for names, build in cases(options.quick).items() if options.only in " ".join(names)}
     if not wanted:
         known = ", ".join(" ".join(names) for names in cases(options.quick))
         print(f"no row is called {options.only!r}; there are {known}", file=sys.stderr)
         return 2
+    if device.type != "cpu":  # threads of the processor only start its work
+        options.threads = [torch.get_num_threads()]
     ceilings = _ceilings(options.threads, options.quick)
     rows, wrong = [], 0
     for (name, variant), build in wanted.items():
@@ -124,6 +129,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write meta and rows there")
     parser.add_argument("--rounds", type=_positive, default=7, help="of ours and the reference by turns (default 7)")
     parser.add_argument("--threads", type=_positive, nargs="+", default=[1, 2], help="(default 1 2)")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda where the benchmark has it (default cpu)")
     parser.add_argument("--only", default="", metavar="NAME", help="rows whose name and variant contain NAME")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run? The numbers mean nothing")
     return parser
@@ -240,15 +246,27 @@ def _times(run: Callable[[], object], rounds: int) -> list[float]:
         time.sleep(SETTLE_S)
         start = time.perf_counter()
         run()
+        synchronize()
         times.append(time.perf_counter() - start)
     return times
+
+
+def synchronize() -> None:
+    """Wait until a GPU has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def peak_growth_mb(run: Callable[[], object]) -> float | None:
     """MiB by which resident memory rose at most during `run`: the kernel's own high-water mark, not samples.
 
-    None where the system does not keep one that can be reset (all but Linux).
+    None where the system does not keep one that can be reset (all but Linux). On a GPU it is the memory of tensors.
     """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
     try:
         ctypes.CDLL(None).malloc_trim(0)  # else what earlier work freed would be used again, unseen
         Path("/proc/self/clear_refs").write_text("5")  # the mark falls to what is resident now
@@ -287,7 +305,9 @@ def metadata(ceilings: Mapping[int, Ceiling], options: argparse.Namespace) -> di
 
 
 def hardware() -> str:
-    """Processor, cores this process may use, and memory."""
+    """The GPU where there is one to measure; else the processor, cores this process may use, and memory."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     model = platform.processor() or platform.machine()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if Path("/proc/cpuinfo").exists():

@@ -56,11 +56,12 @@ def cases(quick: bool) -> dict[tuple[str, str], Callable[[], Case]]:
         found[name, "forward"] = partial(conv_case, s, name, backward=False, wanted=wanted)
         found[name, "forward+backward"] = partial(conv_case, s, name, backward=True)
     found["k3_96_96", "forward, bfloat16"] = partial(conv_case, s, "k3_96_96", backward=False, low=True, wanted=2.4)
-    found["k3_96_96", "forward, two threads over one"] = partial(scaling_case, s)
     found["sr_unet34", "forward"] = partial(network_case, s, backward=False)
     found["sr_unet34", "forward+backward"] = partial(network_case, s, backward=True)
     found["sr_unet34", "forward+backward, bfloat16"] = partial(network_case, s, backward=True, low=True)
-    found["sr_unet34", "forward+backward, two threads over one"] = partial(network_scaling_case, s)
+    if harness.device.type == "cpu":
+        found["k3_96_96", "forward, two threads over one"] = partial(scaling_case, s)
+        found["sr_unet34", "forward+backward, two threads over one"] = partial(network_scaling_case, s)
     return found
 
 
@@ -70,7 +71,7 @@ def room(count: int) -> Tensor:
     turn = torch.linalg.matrix_exp(0.5 * torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]))
     cells = torch.floor((points - points.mean(0)) @ turn.T / 0.025).int().unique(dim=0)
     cells = cells[cells.double().square().sum(1).argsort()[:count]]
-    return torch.cat([torch.zeros(len(cells), 1, dtype=torch.int32), cells], 1)
+    return torch.cat([torch.zeros(len(cells), 1, dtype=torch.int32), cells], 1).to(harness.device)
 
 
 # ---- the straightforward version
@@ -115,26 +116,26 @@ def plain_map(voxels: Voxels, kernel_size: int, stride: int, dilation: int) -> K
     ins = voxels.coords.long()
     outs = maps.coarser(voxels, stride)[0].long()
     offsets = maps.offsets_of(kernel_size, voxels.stride * dilation)
+    offsets = offsets.to(ins.device)
     low = ins.amin(0) - int(offsets.abs().max()) - voxels.stride * stride
     high = ins.amax(0) + int(offsets.abs().max()) + voxels.stride * stride
     extent = high - low + 1
-    weights = torch.tensor([1, extent[2] * extent[3], extent[3], 1])
-    weights[0] = extent[1] * weights[1]
+    weights = torch.stack([extent[1:].prod(), extent[2:].prod(), extent[3], torch.ones_like(extent[3])])
     keys, order = ((ins - low) * weights).sum(1).sort()
     wanted = ((outs - low) * weights).sum(1) + (offsets * weights[1:]).sum(1)[:, None]
     places = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
     hit = keys[places] == wanted
     counts = hit.sum(1)
     out_rows = hit.nonzero()[:, 1]
-    starts = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)])
-    return KernelMap(order[places[hit]], out_rows, tuple(starts.tolist()), len(ins), len(outs))
+    starts = (0, *counts.cumsum(0).tolist())
+    return KernelMap(order[places[hit]], out_rows, starts, len(ins), len(outs))
 
 
 def plain_coarsen(coords: Tensor, step: int, clouds: int) -> tuple[Tensor, Tensor]:
     floored = coords.clone()
     floored[:, 1:] = torch.div(coords[:, 1:], step, rounding_mode="floor") * step
     rows = floored.unique(dim=0)
-    return rows, torch.searchsorted(rows[:, 0].contiguous(), torch.arange(clouds + 1, dtype=torch.int32))
+    return rows, torch.searchsorted(rows[:, 0].contiguous(), torch.arange(clouds + 1).to(rows))
 
 
 @contextmanager
@@ -153,11 +154,11 @@ def maps_case(s: Sizes) -> Case:
     coords = room(s.voxels)
 
     def build() -> list[KernelMap]:
-        voxels, found = from_coords(coords, torch.ones(len(coords), 1))[0], []
+        voxels, found = from_coords(coords, ones(len(coords)))[0], []
         for _ in range(4):
             found += [maps.kernel_map(voxels, 3), maps.kernel_map(voxels, 2, 2)]
             rows, offsets = maps.coarser(voxels, 2)
-            voxels = Voxels(rows, torch.ones(len(rows), 1), offsets, voxels.stride * 2, maps=voxels.maps)
+            voxels = Voxels(rows, ones(len(rows)), offsets, voxels.stride * 2, maps=voxels.maps)
         return [*found, maps.kernel_map(voxels, 3)]
 
     def reference() -> list[KernelMap]:
@@ -179,23 +180,28 @@ def maps_case(s: Sizes) -> Case:
 def layer(s: Sizes, name: str) -> tuple[KernelMap, Tensor, Tensor]:
     """The map of a layer, its features and its weight."""
     kernel, stride, level, c, d = LAYERS[name]
-    voxels = from_coords(room(s.voxels), torch.ones(s.voxels, 1))[0]
+    voxels = from_coords(room(s.voxels), ones(s.voxels))[0]
     if level > 1:
         rows, offsets = maps.coarser(voxels, level)
-        voxels = Voxels(rows, torch.ones(len(rows), 1), offsets, level, maps=voxels.maps)
+        voxels = Voxels(rows, ones(len(rows)), offsets, level, maps=voxels.maps)
     torch.manual_seed(0)
     pairs = maps.kernel_map(voxels, kernel, stride)
-    return pairs, torch.randn(pairs.num_in, c), torch.randn(kernel**3, c, d) / (c * kernel**3) ** 0.5
+    features, weight = torch.randn(pairs.num_in, c), torch.randn(kernel**3, c, d) / (c * kernel**3) ** 0.5
+    return pairs, features.to(harness.device), weight.to(harness.device)
+
+
+def ones(rows: int, channels: int = 1) -> Tensor:
+    return torch.ones(rows, channels, device=harness.device)
 
 
 def conv_case(s: Sizes, name: str, backward: bool, low: bool = False, wanted: float | None = None) -> Case:
     """One convolution, its map known."""
     pairs, features, weight = layer(s, name)
-    grad = torch.randn(pairs.num_out, weight.shape[2])
+    grad = torch.randn(pairs.num_out, weight.shape[2], device=harness.device)
 
     def results(convolve: Callable[..., Tensor], dtype: torch.dtype = torch.float32) -> list[Tensor]:
         inputs = [t.to(dtype).requires_grad_(backward) for t in (features, weight)]
-        with torch.autocast("cpu", torch.bfloat16) if low and convolve is ops.convolve else nullcontext():
+        with torch.autocast(harness.device.type, torch.bfloat16) if low and convolve is ops.convolve else nullcontext():
             out = convolve(*inputs, pairs)
         return [out, *torch.autograd.grad(out, inputs, grad.to(dtype))] if backward else [out]
 
@@ -215,14 +221,14 @@ def conv_case(s: Sizes, name: str, backward: bool, low: bool = False, wanted: fl
 
 def network(s: Sizes) -> tuple[SparseUNet, Callable[..., list[Tensor]]]:
     """SR-UNet34, and run(net, backward) -> results, coordinates and maps made anew."""
-    coords, features = room(s.voxels), torch.ones(s.voxels, 3)
+    coords, features = room(s.voxels), ones(s.voxels, 3)
     torch.manual_seed(0)
-    net = SparseUNet(width=s.width)
+    net = SparseUNet(width=s.width).to(harness.device)
 
     def run(net: SparseUNet, backward: bool, low: bool = False) -> list[Tensor]:
         dtype = next(net.parameters()).dtype
         voxels, _ = from_coords(coords, features.to(dtype))
-        with torch.set_grad_enabled(backward), torch.autocast("cpu", torch.bfloat16, enabled=low):
+        with torch.set_grad_enabled(backward), torch.autocast(harness.device.type, torch.bfloat16, enabled=low):
             out = net(voxels).points
         if not backward:
             return [out]
@@ -263,7 +269,7 @@ def network_flops(s: Sizes, net: SparseUNet) -> float:
         total += 2 * len(pairs.in_rows) * weight.shape[1] * weight.shape[2]
         return plainly(features, weight, pairs, low)
 
-    voxels, _ = from_coords(room(s.voxels), torch.ones(s.voxels, 3))
+    voxels, _ = from_coords(room(s.voxels), ones(s.voxels, 3))
     with mock.patch.object(ops, "products", counted), torch.no_grad():
         net(voxels)
     return total

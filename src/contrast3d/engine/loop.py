@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from contrast3d.engine import distributed
+from contrast3d.engine.ahead import Ahead
 from contrast3d.engine.backward import make_backward
 from contrast3d.engine.checkpoint import Checkpoints, Position, diverged
 from contrast3d.engine.interrupt import Interrupt
@@ -125,7 +126,12 @@ def _train(
     status, started, start_step = "finished", time.perf_counter() - position.seconds, position.step
     method.train()
 
-    with Interrupt() as interrupt, journal:
+    def make(number: int) -> Any:
+        """Batch `number` of the run, counted over all epochs."""
+        epoch, step = divmod(number // settings.accumulate, plan.steps_per_epoch)
+        return loader.batch(epoch, step * settings.accumulate + number % settings.accumulate)
+
+    with Interrupt() as interrupt, journal, Ahead(make, device) as batches:
         while True:
             # 1. Where are we? Ranks take the same decision at the same step.
             due = checkpoints.due(position.step)
@@ -149,9 +155,8 @@ def _train(
             if hasattr(method, "before_step"):
                 method.before_step(progress)
             optimizer.zero_grad()
-            epoch, step = divmod(position.step, plan.steps_per_epoch)
             for i in range(settings.accumulate):
-                batch = loader.batch(epoch, step * settings.accumulate + i)
+                batch = batches.batch(position.step * settings.accumulate + i)
                 for name, value in backward(batch, i == settings.accumulate - 1).items():
                     position.means.add(name, value)
             if settings.clip_norm is not None:

@@ -51,6 +51,15 @@ class KernelMap:
         run(block_bounds, len(self), self.out_rows.numpy(), np.array(self.starts), BLOCK_ROWS, bounds)
         return bounds
 
+    @cached_property
+    def table(self) -> Int[Tensor, "u k"]:
+        """(num_out, K) int32: the row in that meets each row out under each offset, num_in where there is none."""
+        table = self.in_rows.new_full((self.num_out, len(self)), self.num_in)
+        counts = torch.tensor(self.starts, device=table.device).diff()
+        slots = torch.repeat_interleave(counts, output_size=len(self.in_rows))
+        table[self.out_rows.long(), slots] = self.in_rows
+        return table
+
     def pairs(self, i: int) -> tuple[Tensor, Tensor]:
         """(in, out) rows of offset i, int64."""
         part = slice(self.starts[i], self.starts[i + 1])
@@ -157,5 +166,6 @@ def _search(in_keys: Tensor, out_keys: Tensor, shifts: Tensor) -> list[tuple[Ten
         wanted = out_keys + some[:, None]
         places = torch.searchsorted(in_keys, wanted).clamp_(max=len(in_keys) - 1)
         hit = in_keys[places] == wanted
-        found += [(row[h].to(torch.int32), h.nonzero().flatten().to(torch.int32)) for row, h in zip(places, hit)]
+        sides = places[hit].to(torch.int32), hit.nonzero()[:, 1].to(torch.int32)
+        found += zip(*(side.split(hit.sum(1).tolist()) for side in sides))  # split last: a device is waited for twice
     return found

@@ -36,13 +36,13 @@ class Packing:
 
         Raises DataError where a coordinate would not fit into 32 bits, or the number of cells into 63.
         """
-        low = (coords[:, 1:].amin(0).long() - reach).tolist()
-        high = (coords[:, 1:].amax(0).long() + reach).tolist()
+        lowest, highest = torch.stack(coords.aminmax(dim=0)).tolist()
+        low, high = [c - reach for c in lowest[1:]], [c + reach for c in highest[1:]]
         if min(low) < -(2**31) or max(high) >= 2**31:
             raise DataError("coords", f"voxels from {min(low)} to {max(high)}, kernels included", "numbers of 32 bits",
                             "a larger voxel_size, or clouds moved to the origin")
         x, y, z = (b - a + 1 for a, b in zip(low, high))
-        clouds = int(coords[:, 0].max()) + 1
+        clouds = highest[0] + 1
         if clouds * x * y * z >= 2**63:
             raise DataError("coords", f"{clouds} clouds that extend over {x:,} x {y:,} x {z:,} voxels",
                             "fewer than 2^63 cells in all", "a larger voxel_size, or remove points that lie far off")

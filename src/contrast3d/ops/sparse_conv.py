@@ -1,11 +1,14 @@
 """Sparse convolution on voxels (Graham and van der Maaten 2017; Choy et al., CVPR 2019): exact, without a compiler.
 
 out[u] = bias + sum_i features[u + offset_i] W_i over the offsets of the kernel; voxels that are not there add nothing.
-On the CPU the products of a pair are made in vector registers from where its rows lie (`kernels/register_tile.py`);
-elsewhere they are a gather, a product and an addition per offset.
+On the CPU the products of a pair are made in vector registers from where its rows lie (`kernels/register_tile.py`).
+Elsewhere the neighbours of a row are gathered side by side, zeros for those that are not there, and one product makes
+all of them; where most are not there, it is a gather, a product and an addition per offset.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -22,6 +25,8 @@ from contrast3d.ops.packing import has_kernels
 from contrast3d.types import Voxels
 
 Weight = Float[Tensor, "k c d"]
+BLOCK = 1 << 26  # gathered numbers held at a time off the CPU
+SPARSE = 3  # a device makes so many products with zeros for one that is wanted, rather than start more kernels
 
 
 def sparse_conv(
@@ -119,7 +124,7 @@ def products(features: Tensor, weight: Tensor, pairs: KernelMap, low: bool = Fal
 def weight_gradient(features: Tensor, grad: Tensor, pairs: KernelMap) -> Tensor:
     """(K, C, D): for each offset the sum over its pairs of features[in]^T grad[out]."""
     if not has_kernels(features):
-        return torch.stack([features[a].T @ grad[b] for a, b in map(pairs.pairs, range(len(pairs)))])
+        return _weight_gradient_torch(features, grad, pairs)
     width = grad.shape[1]
     lanes = tile.lanes(features.element_size())
     grad = _whole_vectors(grad, lanes)
@@ -131,13 +136,42 @@ def weight_gradient(features: Tensor, grad: Tensor, pairs: KernelMap) -> Tensor:
 
 
 def _products_torch(features: Tensor, weight: Tensor, pairs: KernelMap, low: bool) -> Tensor:
-    out = features.new_zeros(pairs.num_out, weight.shape[2])
+    """Any device, plain torch; no row is added to twice by one kernel, so the order of sums is not one of chance."""
+    dtype = features.dtype
     if low:
         features, weight = features.bfloat16(), weight.bfloat16()
+    if len(pairs) == 1 and len(pairs.in_rows) == pairs.num_in == pairs.num_out:
+        return (features @ weight[0]).to(dtype)
+    if _is_filled(pairs):
+        return torch.cat([rows @ weight.flatten(0, 1) for rows in _side_by_side(features, pairs)]).to(dtype)
+    out = features.new_zeros(pairs.num_out, weight.shape[2], dtype=dtype)
     for i in range(len(pairs)):
         ins, outs = pairs.pairs(i)
-        out.index_add_(0, outs, (features[ins] @ weight[i]).to(out.dtype))  # no row twice: deterministic on any device
+        out.index_add_(0, outs, (features[ins] @ weight[i]).to(dtype))
     return out
+
+
+def _weight_gradient_torch(features: Tensor, grad: Tensor, pairs: KernelMap) -> Tensor:
+    if not _is_filled(pairs):
+        return torch.stack([features[a].T @ grad[b] for a, b in map(pairs.pairs, range(len(pairs)))])
+    out = features.new_zeros(len(pairs) * features.shape[1], grad.shape[1])
+    start = 0
+    for rows in _side_by_side(features, pairs):
+        out.addmm_(rows.T, grad[start : start + len(rows)])
+        start += len(rows)
+    return out.view(len(pairs), features.shape[1], grad.shape[1])
+
+
+def _is_filled(pairs: KernelMap) -> bool:
+    """Whether rows have so many of their neighbours that gathering all of them pays."""
+    return 0 < pairs.num_out * len(pairs) <= SPARSE * len(pairs.in_rows)
+
+
+def _side_by_side(features: Tensor, pairs: KernelMap) -> Iterator[Float[Tensor, "_ kc"]]:
+    """For blocks of rows out, the features (rows, K C) of all of their neighbours, zeros for those that are not."""
+    features = pad(features, (0, 0, 0, 1))
+    for rows in pairs.table.split(max(1, BLOCK // max(1, len(pairs) * features.shape[1]))):
+        yield features[rows.long()].flatten(1)
 
 
 def _whole_vectors(values: Tensor, lanes: int) -> Tensor:
