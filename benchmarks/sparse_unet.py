@@ -13,7 +13,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from itertools import pairwise
 from unittest import mock
 
 import harness  # before torch: sets how OpenMP threads wait
@@ -65,6 +66,7 @@ def cases(quick: bool) -> dict[tuple[str, str], Callable[[], Case]]:
     return found
 
 
+@cache
 def room(count: int) -> Tensor:
     """(count, 4) int32 voxels of 2.5 cm of a generated room, turned about all axes: those nearest its middle."""
     points = torch.from_numpy(scan(make_room("train", 0), 8000.0).points)
@@ -107,7 +109,8 @@ def plain_convolve(features: Tensor, weight: Tensor, pairs: KernelMap) -> Tensor
 def long_pairs(pairs: KernelMap) -> list[tuple[Tensor, Tensor]]:
     """The pairs of each offset, widened once, as an engine of torch operations keeps them."""
     if "long" not in pairs.__dict__:
-        pairs.__dict__["long"] = [pairs.pairs(i) for i in range(len(pairs))]
+        ins, outs = pairs.in_rows.long(), pairs.out_rows.long()
+        pairs.__dict__["long"] = [(ins[a:b], outs[a:b]) for a, b in pairwise(pairs.starts)]
     return pairs.__dict__["long"]
 
 

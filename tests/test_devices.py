@@ -16,6 +16,8 @@ from torch import Tensor
 from contrast3d import methods, ops
 from contrast3d import nn as networks
 from contrast3d.nn.patches import PatchEmbed
+from contrast3d.ops.kernel_map import KernelMap
+from contrast3d.ops.neighbor_table import NeighborTable
 from contrast3d.ops.patch_embed import PatchWeights, Running
 from contrast3d.types import Clouds, Features, ViewPairs, Voxels
 
@@ -61,6 +63,8 @@ def parts(value) -> list[Tensor]:
         return [t for v in value for t in parts(v)]
     if isinstance(value, dict):
         return parts(list(value.values()))
+    if isinstance(value, NeighborTable):
+        value = KernelMap(value.in_rows, value.out_rows, value.starts, value.num_in, value.num_out)
     if dataclasses.is_dataclass(value):
         return parts([getattr(value, f.name) for f in dataclasses.fields(value) if f.name != "maps"])
     return []
@@ -242,27 +246,83 @@ def test_methods(name):
     same(*seen, rtol=1e-3 if GPU == "mps" else 1e-5, atol=1e-4 if GPU == "mps" else 1e-5)
 
 
-@pytest.mark.skipif(GPU != "cuda", reason="autocast as on CUDA")
+cuda = pytest.mark.skipif(GPU != "cuda", reason="kernels of CUDA")
+
+
+def error(found: Tensor, wanted: Tensor) -> float:
+    return float((found.cpu().double() - wanted.double()).norm() / wanted.double().norm())
+
+
+@cuda
+@pytest.mark.parametrize(("channels", "width"), [(3, 32), (40, 70), (128, 256), (1, 1)])
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (2, 2), (1, 1)])
+def test_sparse_convolution_in_float32(channels, width, size, stride):
+    """One kernel gathers and multiplies, with all digits of float32."""
+    voxels = ops.voxelize(Clouds.from_list([rand(3000, 3), rand(700, 3, seed=1)]), 0.1)
+    features, weight = rand(len(voxels.coords), channels), rand(size**3, channels, width, seed=3)
+
+    def convolved(voxels, features, weight):
+        return ops.sparse_conv(voxels.replace(features=features), weight, None, size, stride).features
+
+    wanted = on("cpu", lambda f, w: convolved(voxels, f, w), (features, weight))
+    found = on(GPU, lambda f, w: convolved(voxels.to(GPU), f, w), (features.float(), weight.float()))
+    for f, w in zip((*found[0], *found[1]), (*wanted[0], *wanted[1])):
+        assert f.dtype == torch.float32
+        assert error(f, w) < 5e-6
+
+
+@cuda
+@pytest.mark.parametrize("points", [1, 50, 1024, 20_000])
+def test_farthest_points_in_float32(points):
+    clouds, first = rand(3, points, 3).float(), torch.tensor([0, points // 2, points - 1])
+    wanted = ops.farthest_point_sampling(clouds, min(points, 64), first)
+    assert torch.equal(ops.farthest_point_sampling(clouds.cuda(), min(points, 64), first.cuda()).cpu(), wanted)
+
+
+@cuda
+def test_without_a_compiler_plain_torch_does_it(monkeypatch):
+    from contrast3d.ops.kernels import farthest_point_sampling_triton, fused
+
+    def fails():
+        raise RuntimeError("Failed to find C compiler")
+
+    monkeypatch.setattr(farthest_point_sampling_triton, "compile_one", fails)
+    fused._module.cache_clear()
+    clouds = rand(3, 50, 3).float()
+    try:
+        with pytest.warns(UserWarning, match="no Triton kernels for farthest_point_sampling .*C compiler"):
+            found = ops.farthest_point_sampling(clouds.cuda(), 9)
+        assert torch.equal(found.cpu(), ops.farthest_point_sampling(clouds, 9))
+    finally:
+        fused._module.cache_clear()
+
+
+@cuda
 def test_bfloat16_is_close():
     """Sparse convolutions under autocast: products of bfloat16, sums of float32."""
     torch.manual_seed(0)
     voxels = ops.voxelize(scene(), 0.4)
     voxels = voxels.replace(features=voxels.features.float())
     weight = torch.randn(27, 5, 9)
+    weight.requires_grad_()
     wanted = ops.sparse_conv(voxels, weight).features
+    there = weight.detach().cuda().requires_grad_()
     with torch.autocast("cuda", torch.bfloat16):
-        found = ops.sparse_conv(voxels.to("cuda"), weight.cuda()).features
-    assert found.dtype == torch.float32
-    assert (found.cpu() - wanted).norm() < 0.01 * wanted.norm()
+        found = ops.sparse_conv(voxels.to("cuda"), there).features
+    wanted.square().sum().backward()
+    found.square().sum().backward()
+    assert found.dtype == there.grad.dtype == torch.float32
+    assert error(found.detach(), wanted.detach()) < 0.01
+    assert error(there.grad, weight.grad) < 0.02
 
 
-def test_a_second_time_gives_the_same_bits():
+@pytest.mark.parametrize("dtype", {torch.float32, DTYPE})
+def test_a_second_time_gives_the_same_bits(dtype):
     """Forward and backward of the sparse network: nothing is added up in an order of chance."""
-    network, _ = twins(sparse)
-    clouds, seen = Clouds.from_dense(rand(4, 200, 3)).to(GPU), []
+    network = twins(sparse)[0].to(dtype)
+    clouds, seen = Clouds.from_dense(rand(4, 200, 3).to(dtype)).to(GPU), []
     for _ in range(2):
         again = copy.deepcopy(network)
         again(clouds).points.square().sum().backward()
         seen.append([p.grad.cpu() for p in again.parameters() if p.grad is not None])
     assert all(torch.equal(a, b) for a, b in zip(*seen))
-

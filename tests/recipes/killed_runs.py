@@ -33,7 +33,8 @@ def arguments(run: str | Path) -> list[str]:
         table.find(NAME), dataset="shapes.npz", shape_points=64, epochs=120, checkpoint_seconds=0.1, probe_every=50,
         augmentation="report",
     )
-    return ["pretrain", NAME, *tiny.flags(NAME, recipe), "--out", str(run), "--threads", "1", "--quiet"]
+    return ["pretrain", NAME, *tiny.flags(NAME, recipe), "--out", str(run), "--device", "cpu", "--threads", "1",
+            "--quiet"]
 
 
 def forked(run: Path) -> int:

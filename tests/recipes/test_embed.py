@@ -172,7 +172,8 @@ def test_interrupted_and_gone_on_with(here, monkeypatch):
 
 def test_two_processes_share_the_shapes(here):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-               "-m", "contrast3d", "embed", "run", "files", "-o", "index", "--quiet", "--threads", "1"]
+               "-m", "contrast3d", "embed", "run", "files", "-o", "index", "--quiet", "--device", "cpu",
+               "--threads", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("embedded 9 shapes") == 1

@@ -124,7 +124,8 @@ def test_the_folder_is_named_after_the_recipe(recipe, tmp_path, monkeypatch):
 
 def test_the_seed_decides(recipe, tmp_path):
     def trained(name: str, seed: int) -> bytes:
-        run, _ = pretrain(NAME, dataclasses.replace(recipe, seed=seed), Machine(out=tmp_path / name, quiet=True))
+        machine = Machine(out=tmp_path / name, device="cpu", quiet=True)
+        run, _ = pretrain(NAME, dataclasses.replace(recipe, seed=seed), machine)
         return weights(run.path)
 
     assert trained("first", 1) == trained("again", 1)
@@ -223,7 +224,8 @@ def test_two_processes_start_over_together_and_speak_once(recipe, tmp_path):
     def start(*more: str) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port",
                    str(20000 + os.getpid() % 20000), "-m", "contrast3d.cli", "pretrain", NAME,
-                   *tiny.flags(NAME, recipe), "--out", str(tmp_path / "run"), "--threads", "1", "--quiet", *more]
+                   *tiny.flags(NAME, recipe), "--out", str(tmp_path / "run"), "--device", "cpu", "--threads", "1",
+                   "--quiet", *more]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
 
     done = start("--restart", "--seed", "9")

@@ -10,6 +10,7 @@ from torch import Tensor
 from contrast3d.errors import DataError
 from contrast3d.ops.kernels import farthest_point_sampling as kernels
 from contrast3d.ops.kernels import threads
+from contrast3d.ops.kernels.fused import fused
 from contrast3d.ops.kernels.inputs import check_finite
 from contrast3d.ops.kernels.masks import padding
 from contrast3d.ops.portable import is_portable
@@ -59,8 +60,11 @@ def _farthest_points_cpu(points: Tensor, m: int, first: Tensor) -> Tensor:
 
 
 def _farthest_points_torch(points: Tensor, m: int, first: Tensor) -> Tensor:
-    """Any device, plain torch: m steps over all clouds."""
+    """Any device: m steps over all clouds; on CUDA in one kernel."""
     b, n, _ = points.shape
+    kernels = fused("farthest_point_sampling", points)
+    if kernels and points.dtype == torch.float32 and n <= kernels.MOST_POINTS:
+        return kernels.farthest_points(points, m, first)
     nearest = points.new_full((b, n), torch.inf)
     out = []
     chosen = first[:, None]

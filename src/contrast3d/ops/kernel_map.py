@@ -14,10 +14,9 @@ from contrast3d.errors import DataError
 from contrast3d.ops.kernels import kernel_map as kernels
 from contrast3d.ops.kernels.sparse_conv import BLOCK_ROWS, block_bounds
 from contrast3d.ops.kernels.threads import run
+from contrast3d.ops.neighbor_table import NeighborTable, search
 from contrast3d.ops.packing import Packing, has_kernels
 from contrast3d.types import Voxels
-
-SEARCHED = 1 << 24  # keys looked for at a time on devices that search
 
 
 @dataclass(frozen=True)
@@ -51,23 +50,13 @@ class KernelMap:
         run(block_bounds, len(self), self.out_rows.numpy(), np.array(self.starts), BLOCK_ROWS, bounds)
         return bounds
 
-    @cached_property
-    def table(self) -> Int[Tensor, "u k"]:
-        """(num_out, K) int32: the row in that meets each row out under each offset, num_in where there is none."""
-        table = self.in_rows.new_full((self.num_out, len(self)), self.num_in)
-        counts = torch.tensor(self.starts, device=table.device).diff()
-        slots = torch.repeat_interleave(counts, output_size=len(self.in_rows))
-        table[self.out_rows.long(), slots] = self.in_rows
-        return table
 
-    def pairs(self, i: int) -> tuple[Tensor, Tensor]:
-        """(in, out) rows of offset i, int64."""
-        part = slice(self.starts[i], self.starts[i + 1])
-        return self.in_rows[part].long(), self.out_rows[part].long()
-
-
-def kernel_map(voxels: Voxels, kernel_size: int, stride: int = 1, dilation: int = 1) -> KernelMap:
+def kernel_map(
+    voxels: Voxels, kernel_size: int, stride: int = 1, dilation: int = 1
+) -> KernelMap | NeighborTable:
     """The map from `voxels` to themselves (stride 1) or to the coarser set that they fill; made once, then remembered.
+
+    Pairs on the CPU, a table of neighbours on other devices.
 
     Coarser coordinates are floor(c / (stride t)) * stride t of the voxels at stride t, also of negative ones.
     Offsets are in steps of dilation * t; odd kernels are centred, even ones begin at 0; x runs fastest.
@@ -75,7 +64,7 @@ def kernel_map(voxels: Voxels, kernel_size: int, stride: int = 1, dilation: int 
     for name, value in (("kernel_size", kernel_size), ("stride", stride), ("dilation", dilation)):
         if value < 1:
             raise DataError(name, f"{value}", "1 or more")
-    key = (voxels.stride, kernel_size, stride, dilation)
+    key = (voxels.stride, kernel_size, stride, dilation, has_kernels(voxels.coords))
     if key not in voxels.maps:
         voxels.maps[key] = _make(voxels, kernel_size, stride, dilation)
     return voxels.maps[key]
@@ -130,22 +119,25 @@ def _coarsen(coords: Tensor, step: int, clouds: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _make(voxels: Voxels, kernel_size: int, stride: int, dilation: int) -> KernelMap:
+def _make(voxels: Voxels, kernel_size: int, stride: int, dilation: int) -> KernelMap | NeighborTable:
     _remember(voxels)
     ins, outs = voxels.coords, coarser(voxels, stride)[0]
     offsets = offsets_of(kernel_size, voxels.stride * dilation)
     if not len(ins):
         none = torch.zeros(0, dtype=torch.int32, device=ins.device)
+        if not has_kernels(ins):
+            return NeighborTable(none.view(len(offsets), 0), 0)
         return KernelMap(none, none, (0,) * (len(offsets) + 1), 0, 0)
     packing = Packing.of(ins, reach=int(offsets.abs().max()) + voxels.stride * stride)
     in_keys = packing.keys(ins)
     out_keys = in_keys if outs is ins else packing.keys(outs)
-    find = _merge if has_kernels(ins) else _search
+    if not has_kernels(ins):
+        return search(in_keys, out_keys, packing.shift(offsets.to(ins.device)))
     # Of a centred kernel on one set the second half of the offsets are the pairs of the first half, exchanged.
     half = len(offsets) // 2 if outs is ins and kernel_size % 2 else len(offsets)
-    found = find(in_keys, out_keys, packing.shift(offsets[:half]).to(ins.device))
+    found = _merge(in_keys, out_keys, packing.shift(offsets[:half]))
     if half < len(offsets):
-        own = torch.arange(len(ins), dtype=torch.int32, device=ins.device)
+        own = torch.arange(len(ins), dtype=torch.int32)
         found += [(own, own), *((b, a) for a, b in reversed(found))]
     starts = np.cumsum([0] + [len(a) for a, _ in found])
     rows = (torch.cat(side) for side in zip(*found))
@@ -158,14 +150,3 @@ def _merge(in_keys: Tensor, out_keys: Tensor, shifts: Tensor) -> list[tuple[Tens
     run(kernels.merge, len(shifts), in_keys.numpy(), out_keys.numpy(), shifts.numpy(), in_rows, out_rows, counts)
     sides = (torch.from_numpy(in_rows), torch.from_numpy(out_rows))
     return [tuple(side[i, :n] for side in sides) for i, n in enumerate(counts.tolist())]
-
-
-def _search(in_keys: Tensor, out_keys: Tensor, shifts: Tensor) -> list[tuple[Tensor, Tensor]]:
-    found = []
-    for some in shifts.split(max(1, SEARCHED // len(out_keys))):
-        wanted = out_keys + some[:, None]
-        places = torch.searchsorted(in_keys, wanted).clamp_(max=len(in_keys) - 1)
-        hit = in_keys[places] == wanted
-        sides = places[hit].to(torch.int32), hit.nonzero()[:, 1].to(torch.int32)
-        found += zip(*(side.split(hit.sum(1).tolist()) for side in sides))  # split last: a device is waited for twice
-    return found

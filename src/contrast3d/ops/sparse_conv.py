@@ -1,14 +1,11 @@
 """Sparse convolution on voxels (Graham and van der Maaten 2017; Choy et al., CVPR 2019): exact, without a compiler.
 
 out[u] = bias + sum_i features[u + offset_i] W_i over the offsets of the kernel; voxels that are not there add nothing.
-On the CPU the products of a pair are made in vector registers from where its rows lie (`kernels/register_tile.py`).
-Elsewhere the neighbours of a row are gathered side by side, zeros for those that are not there, and one product makes
-all of them; where most are not there, it is a gather, a product and an addition per offset.
+On the CPU the products of a pair are made in vector registers from where its rows lie (`kernels/register_tile.py`);
+`neighbor_table.py` has the way of other devices.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -17,16 +14,16 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from contrast3d.errors import DataError
+from contrast3d.ops import neighbor_table as device
 from contrast3d.ops.kernel_map import KernelMap, coarser, finer, kernel_map
 from contrast3d.ops.kernels import register_tile as tile
 from contrast3d.ops.kernels import sparse_conv as kernels
 from contrast3d.ops.kernels.threads import run
-from contrast3d.ops.packing import has_kernels
+from contrast3d.ops.neighbor_table import NeighborTable
 from contrast3d.types import Voxels
 
 Weight = Float[Tensor, "k c d"]
-BLOCK = 1 << 26  # gathered numbers held at a time off the CPU
-SPARSE = 3  # a device makes so many products with zeros for one that is wanted, rather than start more kernels
+Map = KernelMap | NeighborTable
 
 
 def sparse_conv(
@@ -70,11 +67,11 @@ def check_weight(voxels: Voxels, weight: Tensor, kernel_size: int) -> None:
                         f"{kernel_size} on features of width {wanted[1]}")
 
 
-def convolve(features: Float[Tensor, "m c"], weight: Weight, pairs: KernelMap) -> Float[Tensor, "u d"]:
+def convolve(features: Float[Tensor, "m c"], weight: Weight, pairs: Map) -> Float[Tensor, "u d"]:
     """out[u] = sum of features[in] @ weight[i] over the pairs (in, u) of every offset i.
 
-    Under autocast to bfloat16 products are of bfloat16 and sums of float32; the result is float32. The gradient of the
-    weight is always made in full. float16 and bfloat16 features are widened.
+    Under autocast to bfloat16 products are of bfloat16 and sums of float32; the result is float32. On the CPU the
+    gradient of the weight is always made in full. float16 and bfloat16 features are widened.
     """
     low = torch.is_autocast_enabled(features.device.type) or features.dtype in (torch.bfloat16, torch.float16)
     if features.dtype in (torch.bfloat16, torch.float16):
@@ -99,14 +96,16 @@ class _Convolve(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             of_features = products(grad, weight.transpose(1, 2).contiguous(), ctx.pairs.transposed, ctx.low)
         if ctx.needs_input_grad[1]:
-            of_weight = weight_gradient(features, grad, ctx.pairs)
+            of_weight = weight_gradient(features, grad, ctx.pairs, ctx.low)
         return of_features, of_weight, None, None
 
 
-def products(features: Tensor, weight: Tensor, pairs: KernelMap, low: bool = False) -> Tensor:
+def products(features: Tensor, weight: Tensor, pairs: Map, low: bool = False) -> Tensor:
     """`convolve` without gradient. low: products of bfloat16."""
-    if not has_kernels(features) or (low and not tile.has_bfloat16()):
-        return _products_torch(features, weight, pairs, low)
+    if isinstance(pairs, NeighborTable):
+        return device.products(features, weight, pairs, low)
+    if low and not tile.has_bfloat16():  # the same numbers, without the speed
+        features, weight, low = features.bfloat16().float(), weight.bfloat16().float(), False
     width = weight.shape[2]
     lanes = tile.lanes(features.element_size())
     weight = _whole_vectors(weight, lanes)
@@ -121,10 +120,10 @@ def products(features: Tensor, weight: Tensor, pairs: KernelMap, low: bool = Fal
     return out if width == out.shape[1] else out[:, :width].contiguous()
 
 
-def weight_gradient(features: Tensor, grad: Tensor, pairs: KernelMap) -> Tensor:
-    """(K, C, D): for each offset the sum over its pairs of features[in]^T grad[out]."""
-    if not has_kernels(features):
-        return _weight_gradient_torch(features, grad, pairs)
+def weight_gradient(features: Tensor, grad: Tensor, pairs: Map, low: bool = False) -> Tensor:
+    """(K, C, D): for each offset the sum over its pairs of features[in]^T grad[out]; low counts off the CPU alone."""
+    if isinstance(pairs, NeighborTable):
+        return device.weight_gradient(features, grad, pairs, low)
     width = grad.shape[1]
     lanes = tile.lanes(features.element_size())
     grad = _whole_vectors(grad, lanes)
@@ -133,45 +132,6 @@ def weight_gradient(features: Tensor, grad: Tensor, pairs: KernelMap) -> Tensor:
     run(kernels.GRADIENTS[vectors], len(pairs), features.numpy(), pairs.in_rows.numpy(), grad.numpy(),
         pairs.out_rows.numpy(), out.numpy(), _balanced(pairs.starts), pairs.bounds, vectors * lanes)
     return out if width == out.shape[2] else out[:, :, :width].contiguous()
-
-
-def _products_torch(features: Tensor, weight: Tensor, pairs: KernelMap, low: bool) -> Tensor:
-    """Any device, plain torch; no row is added to twice by one kernel, so the order of sums is not one of chance."""
-    dtype = features.dtype
-    if low:
-        features, weight = features.bfloat16(), weight.bfloat16()
-    if len(pairs) == 1 and len(pairs.in_rows) == pairs.num_in == pairs.num_out:
-        return (features @ weight[0]).to(dtype)
-    if _is_filled(pairs):
-        return torch.cat([rows @ weight.flatten(0, 1) for rows in _side_by_side(features, pairs)]).to(dtype)
-    out = features.new_zeros(pairs.num_out, weight.shape[2], dtype=dtype)
-    for i in range(len(pairs)):
-        ins, outs = pairs.pairs(i)
-        out.index_add_(0, outs, (features[ins] @ weight[i]).to(dtype))
-    return out
-
-
-def _weight_gradient_torch(features: Tensor, grad: Tensor, pairs: KernelMap) -> Tensor:
-    if not _is_filled(pairs):
-        return torch.stack([features[a].T @ grad[b] for a, b in map(pairs.pairs, range(len(pairs)))])
-    out = features.new_zeros(len(pairs) * features.shape[1], grad.shape[1])
-    start = 0
-    for rows in _side_by_side(features, pairs):
-        out.addmm_(rows.T, grad[start : start + len(rows)])
-        start += len(rows)
-    return out.view(len(pairs), features.shape[1], grad.shape[1])
-
-
-def _is_filled(pairs: KernelMap) -> bool:
-    """Whether rows have so many of their neighbours that gathering all of them pays."""
-    return 0 < pairs.num_out * len(pairs) <= SPARSE * len(pairs.in_rows)
-
-
-def _side_by_side(features: Tensor, pairs: KernelMap) -> Iterator[Float[Tensor, "_ kc"]]:
-    """For blocks of rows out, the features (rows, K C) of all of their neighbours, zeros for those that are not."""
-    features = pad(features, (0, 0, 0, 1))
-    for rows in pairs.table.split(max(1, BLOCK // max(1, len(pairs) * features.shape[1]))):
-        yield features[rows.long()].flatten(1)
 
 
 def _whole_vectors(values: Tensor, lanes: int) -> Tensor:
