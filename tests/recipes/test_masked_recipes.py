@@ -103,7 +103,7 @@ def test_trains_and_is_read_again(name, own, tmp_path):
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(name, own, tmp_path, monkeypatch):
     """Masks, paths left out and views of the teacher too: all are drawn from what is saved."""
     recipe = taught(name, own, epochs=2)
-    whole, _ = pretrain(name, recipe, Machine(out=tmp_path / "whole", quiet=True))
+    whole, _ = pretrain(name, recipe, Machine(out=tmp_path / "whole", device="cpu", quiet=True))
     drawn, draw = [], PointMAE.draw_mask
 
     def interrupting(method, patches):
@@ -113,7 +113,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(name, own, tmp_path, m
         return draw(method, patches)
 
     monkeypatch.setattr(PointMAE, "draw_mask", interrupting)
-    machine, statuses = Machine(out=tmp_path / "parts", quiet=True), []
+    machine, statuses = Machine(out=tmp_path / "parts", device="cpu", quiet=True), []
     while statuses[-1:] != ["finished"]:
         parts, outcome = pretrain(name, recipe, machine)
         statuses.append(outcome.status)
@@ -143,7 +143,8 @@ def test_a_run_outlives_the_folder_of_its_teacher(name, own, tmp_path, monkeypat
 def test_the_seed_decides(own, tmp_path):
     def trained(folder: str, seed: int) -> bytes:
         recipe = taught("recon-ldraw40", own, seed=seed)
-        return weights(pretrain("recon-ldraw40", recipe, Machine(out=tmp_path / folder, quiet=True))[0])
+        machine = Machine(out=tmp_path / folder, device="cpu", quiet=True)
+        return weights(pretrain("recon-ldraw40", recipe, machine)[0])
 
     assert trained("first", 1) == trained("again", 1)
     assert trained("again", 1) != trained("other", 2)

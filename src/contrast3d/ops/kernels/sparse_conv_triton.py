@@ -3,7 +3,7 @@
 Places in tensors are counted in 32 bits. Sums are of float32 and in one order, whatever runs beside. Products of
 float32 are made on the matrix units in three parts, which keep all of its digits; in one part (TF32) where
 torch.backends.cuda.matmul.allow_tf32 says so for matmul.
-Sizes of blocks are what was fastest on an H100 for layers of SR-UNet34 (docs/methods/point-contrast.md).
+Sizes of blocks are what was fastest on an H100 for layers of SR-UNet34.
 """
 
 from __future__ import annotations
