@@ -90,15 +90,15 @@ class Ceiling:
 
 
 def main(description: str, cases: Callable[[bool], Mapping[tuple[str, str], Callable[[], Case]]],
-         arguments: list[str] | None = None) -> int:
+         arguments: list[str] | None = None, devices: tuple[str, ...] = ("cpu",)) -> int:
     """The command line of a benchmark.
 
     cases: whether to be quick -> {(name, variant): what builds the case}. Cases are built one at a time, so
-    that their inputs do not share the memory. Returns the exit code: 0, 1 where the results of a case differ (it
-    then has no row), 2 for a name that no row has.
+    that their inputs do not share the memory. devices: those that cases can put their tensors on. Returns the exit
+    code: 0, 1 where the results of a case differ (it then has no row), 2 for a name that no row has.
     """
     global device
-    options = _parser(description).parse_args(arguments)
+    options = _parser(description, devices).parse_args(arguments)
     device = torch.device(options.device)
     wanted = {names: build for names, build in cases(options.quick).items() if options.only in " ".join(names)}
     if not wanted:
@@ -124,12 +124,12 @@ def main(description: str, cases: Callable[[bool], Mapping[tuple[str, str], Call
     return wrong
 
 
-def _parser(description: str) -> argparse.ArgumentParser:
+def _parser(description: str, devices: tuple[str, ...]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description.partition("\n")[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write meta and rows there")
     parser.add_argument("--rounds", type=_positive, default=7, help="of ours and the reference by turns (default 7)")
     parser.add_argument("--threads", type=_positive, nargs="+", default=[1, 2], help="(default 1 2)")
-    parser.add_argument("--device", default="cpu", help="cpu, or cuda where the benchmark has it (default cpu)")
+    parser.add_argument("--device", choices=devices, default="cpu", help="(default cpu)")
     parser.add_argument("--only", default="", metavar="NAME", help="rows whose name and variant contain NAME")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run? The numbers mean nothing")
     return parser
@@ -181,7 +181,9 @@ def measure(case: Case, ceilings: Mapping[int, Ceiling], rounds: int) -> list[di
 
 
 def _measure(case: Case, rounds: int) -> dict:
-    """Time and memory of one case at the present number of threads. The run for the memory is also the warm-up."""
+    """Time and memory of one case at the present number of threads. The run for the memory is also the warm-up; what is
+    freed in it goes back at once, so that only what is in use counts, not holes that earlier work left."""
+    set_memory_kept(False)
     contenders = {"ours": case.ours}
     if case.reference:
         contenders["reference"] = case.reference

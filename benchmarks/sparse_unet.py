@@ -235,9 +235,10 @@ def network(s: Sizes) -> tuple[SparseUNet, Callable[..., list[Tensor]]]:
             out = net(voxels).points
         if not backward:
             return [out]
-        net.zero_grad()
         out.float().square().mean().backward() if low else out.square().mean().backward()
-        return [out.detach(), *(p.grad for p in net.parameters())]
+        grads = [p.grad for p in net.parameters()]
+        net.zero_grad()  # nothing stays behind, which the memory of the next run would then seem to be spared
+        return [out.detach(), *grads]
 
     return net, run
 
@@ -305,4 +306,4 @@ def _scaling(run: Callable[[], object], flops: float) -> Case:
 
 
 if __name__ == "__main__":
-    sys.exit(harness.main(__doc__, cases))
+    sys.exit(harness.main(__doc__, cases, devices=("cpu", "cuda")))

@@ -39,6 +39,7 @@ usage: contrast3d VERB [arguments]        contrast3d VERB --help explains each v
   export RUN -o FOLDER      the encoder as safetensors, ONNX and torch.export, checked
   data list | check NAME    the data sets there are; what is missing of one and how it must look
   data prepare pairs SOURCE -o FOLDER   RGB-D scans into views of scenes and all pairs of them that overlap
+  data prepare rooms -o FOLDER          generated rooms as RGB-D scans, to try the line above with
   data prepare teachers DATASET         what image and text networks say of shapes, for training (recon-*)
   doctor [--model RECIPE]   this machine, and what is missing; or how large a network is
 
@@ -206,11 +207,13 @@ def _evaluate(arguments: list[str]) -> int:
         protocol, run, data_root=options.data_root, labels_per_class=labels,
         draws=options.draws, seed=options.seed, supervised_seconds=options.supervised_seconds,
         ways=options.ways, shots=options.shots, trials=options.trials, epochs=options.epochs, dataset=options.dataset,
-        up=options.up, scenes=options.scenes, steps=options.steps, published=options.published,
+        up=options.up, scenes=options.scenes, consecutive=options.consecutive, min_overlap=options.min_overlap,
+        pairs=options.pairs, steps=options.steps, published=options.published,
         mode=options.mode, voting=options.voting, augmentation=options.augmentation, readout=options.readout,
         device=options.device, on_progress=_tell,
     )
-    _print(table.render())
+    for page in table.pages() if hasattr(table, "pages") else [table.render()]:
+        _print(page)
     print(f"results: {run.path / 'results'}")
     return 0
 

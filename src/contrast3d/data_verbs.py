@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 from contrast3d.errors import ConfigError
 from contrast3d.flags import help_of, parse, positional
 from contrast3d.recipes.machine import Machine
 from contrast3d.recipes.options import DataOptions, NoOptions
-from contrast3d.recipes.prepare_options import PairsOptions
+from contrast3d.recipes.prepare_options import PairsOptions, RoomsOptions
 from contrast3d.recipes.table import suggestion
 from contrast3d.recipes.teacher_options import TeachersOptions
 
 
 def data(arguments: list[str]) -> int:
-    """contrast3d data list | check NAME | prepare pairs|teachers"""
+    """contrast3d data list | check NAME | prepare pairs|rooms|teachers"""
     usage = ("contrast3d data list\n       contrast3d data check NAME [--data-root FOLDER]\n"
              "       contrast3d data prepare pairs SOURCE -o FOLDER [--field value ...]\n"
+             "       contrast3d data prepare rooms -o FOLDER [--field value ...]\n"
              "       contrast3d data prepare teachers DATASET [-o FOLDER] [--field value ...]")
     more = ("list prints the data sets; check says what is missing of one; prepare pairs finds the views of RGB-D\n"
-            "scans that overlap, prepare teachers writes what networks say of shapes; each explains itself by --help.")
+            "scans that overlap, prepare rooms films generated rooms as such scans, prepare teachers writes what\n"
+            "networks say of shapes; each explains itself by --help.")
     action, rest = positional(arguments, usage, more)
     if action == "prepare":
         return _prepare(rest)
@@ -44,9 +47,10 @@ def data(arguments: list[str]) -> int:
 
 
 def _prepare(arguments: list[str]) -> int:
-    """contrast3d data prepare pairs|teachers"""
-    known = {"pairs": _prepare_pairs, "teachers": _prepare_teachers}
-    usage = "contrast3d data prepare pairs SOURCE -o FOLDER | teachers DATASET [-o FOLDER] [--field value ...]"
+    """contrast3d data prepare pairs|rooms|teachers"""
+    known = {"pairs": _prepare_pairs, "rooms": _prepare_rooms, "teachers": _prepare_teachers}
+    usage = ("contrast3d data prepare pairs SOURCE -o FOLDER | rooms -o FOLDER | teachers DATASET [-o FOLDER] "
+             "[--field value ...]")
     more = "Each explains itself with --help."
     what, rest = positional(arguments, usage, more)
     if what not in known:
@@ -70,6 +74,20 @@ def _prepare_teachers(arguments: list[str]) -> int:
     return 0
 
 
+def _prepare_rooms(arguments: list[str]) -> int:
+    options = parse(RoomsOptions, arguments, "data prepare rooms", "RGB-D recordings of generated rooms, for `data "
+                    "prepare pairs` to read where no data are at hand.")
+    Machine(threads=options.threads).set_threads()
+    from contrast3d.recipes.prepare_rooms import prepare_rooms
+
+    done = prepare_rooms(options)
+    rooms = "1 room" if options.count == 1 else f"{options.count:,} rooms"
+    print(f"{rooms} of {options.frames:,} frames, {options.width} x {options.height}, in {options.out}, "
+          f"{done.seconds:.0f} s; {done.known:,} were there already")
+    print(f"next: contrast3d data prepare pairs {shlex.quote(str(options.out))} -o pairs")
+    return 0
+
+
 def _prepare_pairs(arguments: list[str]) -> int:
     usage = "contrast3d data prepare pairs SOURCE -o FOLDER [--every 25] [--min-overlap 0.3] [--field value ...]"
     more = ("SOURCE is a scan or a folder of scans: ScanNet (.sens or exported frames), 7-Scenes, TUM RGB-D, or "
@@ -78,6 +96,7 @@ def _prepare_pairs(arguments: list[str]) -> int:
     options = parse(PairsOptions, rest, "data prepare pairs SOURCE", "Views of scenes, and which of them overlap.")
     Machine(threads=options.threads).set_threads()
     from contrast3d.recipes.prepare import prepare_pairs
+    from contrast3d.recipes.scene_sources import some_of
 
     def tell(name: str, scene: dict) -> None:
         print(f"{name}: {scene['views']:,} views, {scene['pairs']:,} pairs, {scene['layout']}", flush=True)
@@ -90,6 +109,10 @@ def _prepare_pairs(arguments: list[str]) -> int:
     if done.skipped or done.broken:
         print(f"skipped {done.skipped:,} frames and {len(done.broken):,} scenes that cannot be used; why: "
               f"{done.out / 'skipped.csv'}")
+    for name, why in done.removed.items():
+        print(f"removed {name}.npz: {why}")
+    if done.gone:
+        print(f"kept {some_of(done.gone)}, whose recordings are gone")
     if not pairs:
         print("no views overlap so much; try a smaller --every or --min-overlap", file=sys.stderr)
     return 0

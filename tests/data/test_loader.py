@@ -59,6 +59,16 @@ def test_a_resumed_run_gets_the_batches_it_would_have_had():
             assert torch.equal(a.ids, b.ids)
 
 
+@pytest.mark.parametrize("augmentation", ["objects", "objects-strong", "scale-shift", "rotate-up", "report"])
+def test_torchs_generator_is_neither_asked_nor_moved(augmentation):
+    """On a GPU the next batch is made beside the training, which draws from that generator."""
+    data, state = loader(transform=preset(augmentation, 24)), torch.get_rng_state()
+    one = data.batch(0, 0)
+    assert torch.equal(state, torch.get_rng_state())
+    torch.manual_seed(torch.initial_seed() + 1)
+    assert torch.equal(one[0].points, data.batch(0, 0)[0].points)
+
+
 @pytest.mark.parametrize("draws", ["per-sample", "per-batch"])
 def test_shares_of_the_ranks_join_to_the_batch_of_one_process(draws):
     whole = loader(draws=draws).batch(1, 2)

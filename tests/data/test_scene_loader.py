@@ -42,6 +42,15 @@ def test_a_batch_is_a_function_of_its_number():
         loader.batch(0, 2)
 
 
+@pytest.mark.parametrize("transform", ["rooms", "s3dis", "scannet", None])
+def test_torchs_generator_is_neither_asked_nor_moved(transform):
+    loader, state = SceneLoader(scene_set(), transform, 2, 0.1), torch.get_rng_state()
+    one = loader.batch(0, 0)
+    assert torch.equal(state, torch.get_rng_state())
+    torch.manual_seed(torch.initial_seed() + 1)
+    assert same(one, loader.batch(0, 0))
+
+
 def test_ranks_share_the_batch_of_one():
     whole = SceneLoader(scene_set(), "s3dis", 4, 0.1, epoch_steps=3)
     shares = [SceneLoader(scene_set(), "s3dis", 4, 0.1, epoch_steps=3, rank=r, world=2) for r in range(2)]

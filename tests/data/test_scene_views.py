@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from toy_scenes import toy_scene
 
+from contrast3d.data.pairs import with_pairs
 from contrast3d.data.scene_views import SceneViews, leveled, load_views, save_views
 from contrast3d.errors import DataError, MissingDataError
 
@@ -92,6 +93,14 @@ def test_round_trip(tmp_path):
         assert np.array_equal(ours, theirs), field
 
 
+def test_from_which_overlap_on_pairs_were_searched_for(tmp_path):
+    scene = dataclasses.replace(toy_scene(), min_overlap=0.7)
+    again = load_views(save_views(scene, tmp_path / "a.npz"))
+    assert again.min_overlap == leveled(again).min_overlap == 0.7
+    assert with_pairs(again, min_overlap=0.4).min_overlap == 0.4
+    assert load_views(save_views(toy_scene(), tmp_path / "a.npz")).min_overlap is None
+
+
 def test_points_stay_on_disk_unless_they_are_packed(tmp_path):
     """And a scene goes on to be what it was when its file is replaced."""
     path = save_views(toy_scene(), tmp_path / "a.npz")
@@ -107,6 +116,7 @@ def test_what_is_not_known_may_be_missing(tmp_path):
     scene = load_views(write(tmp_path / "a.npz", frames=None, pairs=None, overlap=None))
     assert scene.pairs.shape == scene.frames.shape == (0, 2)
     assert scene.overlaps.shape == (0,)
+    assert scene.min_overlap is None  # files of before it was stored
     scene = load_views(write(tmp_path / "b.npz", overlap=None, extra=np.array(["a", "b"])))  # others' arrays are theirs
     assert scene.overlaps.tolist() == [0, 0]
 
@@ -185,6 +195,9 @@ MALFORMED = {
     "pairs of three": ({"pairs": np.zeros((2, 3), int)}, r"shape \(2, 3\)"),
     "overlaps too few": ({"overlap": np.ones(1)}, "overlap is of another length"),
     "overlaps of integers": ({"overlap": np.ones(2, int)}, "overlap of int64"),
+    "a threshold of 2": ({"min_overlap": np.float64(2)}, "min_overlap of 2; expected a share from 0 to 1"),
+    "a threshold of NaN": ({"min_overlap": np.float64("nan")}, "min_overlap of nan"),
+    "several thresholds": ({"min_overlap": np.ones(2)}, r"min_overlap of float64 and shape \(2,\)"),
     "frames too few": ({"frames": np.zeros((2, 2), int)}, "frames of 2 views, of 3"),
 }
 

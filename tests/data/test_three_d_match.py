@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from contrast3d.data.fragment_files import write_gt_log
 from contrast3d.data.scene_views import SceneViews, save_views
 from contrast3d.data.three_d_match import TEST, ThreeDMatch, problems
-from contrast3d.errors import DataError, MissingDataError
+from contrast3d.errors import ConfigError, DataError, MissingDataError
 
 
 @pytest.fixture
@@ -34,6 +35,24 @@ def test_chosen_scenes(root):
         ThreeDMatch(root, ["hotel_umd"])
     with pytest.raises(DataError, match="0 scenes are called 'attic'"):
         ThreeDMatch(root, ["attic"])
+
+
+@pytest.mark.parametrize("beside", ["{}-evaluation", "{}"])  # as 3DMatch and as PREDATOR lay their lists out
+def test_the_pairs_of_3dmatch(root, beside):
+    from dataclasses import replace
+
+    scene = ThreeDMatch(root, ["mit_lab"])[0]
+    listed = replace(scene, pairs=np.array([[0, 1], [0, 2]]))
+    path = write_gt_log(listed, root / "3dmatch" / beside.format(scene.name) / "gt.log")
+    assert not len(ThreeDMatch(root, ["mit_lab"])[0].pairs), "only where they are asked for"
+    found = ThreeDMatch(root, ["mit_lab"], gt=True)[0]
+    assert (found.pairs.tolist(), found.overlaps.tolist()) == ([[0, 1], [0, 2]], [0, 0])
+    assert len(ThreeDMatch(root / "3dmatch" / f"{scene.name}.npz", gt=True)[0].pairs) == 2
+    with pytest.raises(ConfigError, match=rf"{TEST[0]} has no list of pairs: .*{TEST[0]}-evaluation/gt\.log is not"):
+        ThreeDMatch(root, gt=True)
+    path.write_text(path.read_text().replace("\t 3\t", "\t 4\t"))
+    with pytest.raises(DataError, match=r"gt\.log: pairs of 4 fragments; expected of 3"):
+        ThreeDMatch(root, ["mit_lab"], gt=True)
 
 
 def test_what_is_missing_or_broken_is_named(root, tmp_path):

@@ -119,13 +119,27 @@ def test_pairs_by_overlap():
     assert fragments.overlapping(unmeasured).tolist() == [[0, 2]], "a list without overlaps tells nothing"
 
 
+def test_a_list_that_stops_above_what_is_asked_for_is_not_enough():
+    scene = seen(ground(), [(-1, 0.2), (-0.9, 0.3), (-0.2, 1), (0.6, 1)])
+    few = replace(scene, pairs=np.array([[1, 3]]), overlaps=np.array([0.9], np.float32))
+    assert fragments.overlapping(few).tolist() == [[1, 3]], "files that do not say list all from 30 % on"
+    assert fragments.overlapping(few, 0.01).tolist() == fragments.overlapping(scene, 0.01).tolist() != [[1, 3]]
+    assert fragments.overlapping(replace(few, min_overlap=0.01), 0.01).tolist() == [[1, 3]]
+    assert fragments.overlapping(replace(few, min_overlap=0.5)).tolist() == [[0, 2]]
+
+
 def test_a_pair_without_overlap_is_never_right():
     scene = seen(ground(), [(-1, -0.5), (-1, -0.5), (0.5, 1)])
     listed = replace(scene, pairs=np.array([[0, 2]]), overlaps=np.array([0.5], np.float32))
     found = evaluate_registration(fpfh_of(0.05), [listed])
     assert (found["pairs"], found[RECALL], found[RATIO]) == (1, 0, 0)
-    with pytest.raises(DataError, match="of hills overlaps by 30%, those that follow each other aside"):
+    with pytest.raises(DataError, match="of hills overlaps by 30%, those that follow each other aside") as error:
         evaluate_registration(fpfh_of(0.05), [scene])
+    for way in ("--consecutive", "consecutive=True", "--min-overlap 0.15", "overlap=0.15"):  # the shell's, and Python's
+        assert way in error.value.fix, way
+    with pytest.raises(DataError, match="overlaps by 100%; expected") as error:
+        Protocol(consecutive=True, overlap=1.0).prepare([seen(ground(), [(-1, 0), (-0.5, 1)])])
+    assert "consecutive" not in error.value.fix, "it is already so"
     assert evaluate_registration(fpfh_of(0.05), [scene], Protocol(consecutive=True, register=False))[RECALL] is None
 
 
@@ -225,7 +239,8 @@ def test_kabsch():
 def test_contestants_and_results(copies):
     told, encoder = [], Local()
     found = registration(encoder, [copies], name="ours", draws=2, seed=3, make_untrained=Noise, on_progress=told.append)
-    assert told == ["pairs", "training-free", "untrained encoder", "ours"]
+    steps = [message for message in told if " left" not in message and "features" not in message]
+    assert steps == ["pairs", "training-free", "untrained encoder", "ours"]
     assert [len(v) for v in found.values.values()] == [1, 2, 1]
     assert found.protocol.voxel_size == 0.05
     assert found.cell("ours").mean == found.cell("ours", RECALL).mean == 1
@@ -244,7 +259,77 @@ def test_contestants_and_results(copies):
     assert without.render().row_count == 2
 
 
+def test_progress_names_scene_pair_and_time_left(copies, monkeypatch):
+    """A clock that goes ten seconds at each look: every fragment and pair is told, the time by the pairs to come."""
+    clock = iter(range(0, 10_000, 10))
+    monkeypatch.setattr(matching.time, "perf_counter", lambda: float(next(clock)))
+    told = []
+    registration(Noise(), [copies], name="ours", draws=2, make_untrained=Noise, on_progress=told.append, register=False)
+    lines = [message for message in told if message.startswith("ours, ")]
+    assert lines[0].startswith("ours, hills: features of fragment 1 of 4, ")
+    pairs = [line for line in lines if "pair" in line]
+    assert [line.split(", ")[1] for line in pairs] == [f"hills: pair {k} of 3" for k in (1, 2, 3)]
+    assert pairs[-1].endswith(", 0:00 left")
+    minutes, seconds = pairs[0].removesuffix(" left").split(", ")[-1].split(":")
+    assert 20 <= 60 * int(minutes) + int(seconds) <= 120, "two of twelve pairs, at some 20 seconds each"
+    assert told[1] == "training-free"
+    assert told[2] == "training-free, hills: features of fragment 1 of 4", "nothing tells yet how long it takes"
+
+
+def test_progress_is_told_once_a_second_at_most(copies, monkeypatch):
+    clock = iter(np.arange(0, 1000, 0.3))
+    monkeypatch.setattr(matching.time, "perf_counter", lambda: float(next(clock)))
+    told = []
+    evaluate_registration(Noise(), [copies], Protocol(register=False), on_progress=told.append)
+    assert len(told) == 1  # seven fragments and pairs, in 2.1 seconds
+    assert told[0].startswith("hills: ")
+
+
+def test_protocols_are_called_by_their_pairs(copies):
+    names = {
+        "registration": {}, "registration (consecutive)": {"consecutive": True},
+        "registration (overlap 0.2)": {"overlap": 0.2}, "registration (pairs gt)": {"pairs": "gt"},
+        "registration (num_keypoints 100, overlap 0.5, consecutive)": {
+            "num_keypoints": 100, "overlap": 0.5, "consecutive": True},
+    }
+    assert {name: Protocol(**changes).name for name, changes in names.items()} == {name: name for name in names}
+    assert Protocol(voxel_size=0.1, seed=3, register=False).name == "registration"
+    found = registration(Noise(), [copies], make_untrained=False, consecutive=True, register=False, num_keypoints=100)
+    assert found.pairs == 6
+    assert {r["protocol"] for r in found.to_results("r", commit="c", command="x", device="cpu")} == {
+        "registration (num_keypoints 100, consecutive)"}
+    assert found.render().title == (
+        "3DMatch: registration of 6 pairs of fragments (num_keypoints 100, consecutive)")
+
+
+def test_the_pairs_of_gt_log(copies):
+    """All are matched; those that follow each other are not registered, as in 3DMatch's own evaluation."""
+    given = replace(copies, pairs=np.array([[0, 1], [1, 2], [0, 3]]), overlaps=np.zeros(3, np.float32))
+    protocol = Protocol(pairs="gt")
+    scores = matching.score_pairs(fpfh_of(0.05), protocol.prepare([given])[0], protocol)
+    assert [(s.first, s.second, s.registered) for s in scores] == [(0, 1, False), (1, 2, False), (0, 3, True)]
+    assert all(s.inlier_ratio > 0.2 for s in scores)
+    found = registration(Local(), [given], make_untrained=False, pairs="gt")
+    assert (found.pairs, found.cell("pre-trained", RECALL).mean) == (3, 1)
+    other = replace(given, pairs=given.pairs[:2], overlaps=given.overlaps[:2])
+    fewer = registration(Local(), [other], make_untrained=False, pairs="gt")
+    assert fewer.metrics == [FMR, FMR_HARD, RATIO], "none of these is registered"
+    assert fewer.data_hash != found.data_hash, "another list is other data"
+    by_overlap = registration(Local(), [given], make_untrained=False, register=False)
+    assert by_overlap.pairs == 3
+    for scene in (copies, replace(given, overlaps=np.ones(3, np.float32))):
+        with pytest.raises(ConfigError, match="hills has no pairs of a gt"):
+            Protocol(pairs="gt").prepare([scene])
+
+
 def test_mistakes(copies):
+    for changes in ({"consecutive": True}, {"overlap": 0.5}):
+        with pytest.raises(ConfigError, match=r"the pairs of gt\.log are taken as they are: leave the overlap"):
+            Protocol(pairs="gt", **changes)
+    with pytest.raises(ConfigError, match="no field overlapp in Protocol"):
+        registration(Noise(), [copies], overlapp=0.2)
+    with pytest.raises(ConfigError, match="pairs = 'all'; expected overlap or gt"):
+        Protocol(pairs="all")
     with pytest.raises(ConfigError, match="draws = 0"):
         registration(Noise(), [copies], draws=0)
     with pytest.raises(DataError, match="0 scenes, none of two views"):

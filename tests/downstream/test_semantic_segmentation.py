@@ -124,7 +124,9 @@ def test_results(table):
     whole = by_name["100% (10 scenes)", "mean_iou"]
     assert whole["mean"] == table.cell("ours", 1.0).mean
     assert whole["baselines"][SCRATCH]["std"] == table.cell(SCRATCH, 1.0).std
-    assert set(whole["classes"]) == set(CLASSES)
+    assert set(whole["classes"]) == set(CLASSES) == set(whole["baselines"][SCRATCH]["classes"])
+    assert whole["baselines"][MAJORITY]["classes"]["floor"] > 0
+    assert by_name["100% (10 scenes)", "mean_accuracy"]["baselines"][SCRATCH]["classes"] is None
     assert whole["classes"]["unicorn"] is None
     assert whole["classes"]["floor"] > 0.9
     assert (whole["paper"], by_name["10% (1 scene)", "mean_iou"]["paper"]) == (0.7, None)
@@ -143,6 +145,30 @@ def test_rendered(table):
     assert "ours over from scratch" in text
     assert "mean accuracy of points in %, best on validation" in text
     assert "unicorn" in text
+
+
+def test_pages_are_the_last_weights_the_best_and_each_class(table):
+    titles = [str(page.title) for page in table.pages()]
+    assert [title.rpartition(", ")[2] for title in titles] == ["last", "best on validation", "last"]
+    assert "mean iou" in titles[0]
+    assert "IoU of voxels in %, 100% (10 scenes)" in titles[2]
+    on_test = dataclasses.replace(table, best_of="test")
+    assert str(on_test.pages()[2].title).endswith("best on test")
+    unwatched = dataclasses.replace(table, shares={0.1: 1})
+    assert len(unwatched.pages()) == 2
+
+
+@pytest.mark.parametrize("rescale", [True, False])
+def test_pretrained_weights_are_brought_to_the_length_of_fresh_ones_unless_as_published(rescale):
+    def make(seed):
+        torch.manual_seed(seed)
+        return SparseUNet(3, None, depth=14, width=1 / 16)
+
+    fresh, long = make(0), {name: 5 * tensor for name, tensor in make(1).state_dict().items()}
+    loaded = module._loaded(make, long, rescale, 0)
+    ratio = float(loaded.stem.weight.norm() / fresh.stem.weight.norm())
+    assert ratio == pytest.approx(1.0) if rescale else ratio > 4
+    assert not any(how.rescale for how in PUBLISHED.values())
 
 
 def test_same_seed_same_numbers(table, state):
@@ -245,9 +271,10 @@ def test_the_published_recipes():
     assert (settings.schedule, settings.poly_power, settings.weight_decay) == ("poly", 0.9, 1e-4)
     assert how.looks * how.epoch_steps == 60_000
     assert (PUBLISHED["scannet"].lr, PUBLISHED["scannet"].voxel_size) == (0.8, 0.02)
-    segmenter = Segmenter(Pointwise(), 13, decay_all=how.weight_decay)
-    assert {g["weight_decay"] for g in build_optimizer(segmenter, settings).param_groups} == {1e-4}
-    groups = build_optimizer(Segmenter(Pointwise(), 13), settings).param_groups
+    groups = build_optimizer(Segmenter(Pointwise(), 13, encoder_lr=0.01), settings).param_groups
+    assert {g["weight_decay"] for g in groups} == {1e-4}
+    ours = dataclasses.replace(settings, decay_all=False)
+    groups = build_optimizer(Segmenter(Pointwise(), 13), ours).param_groups
     assert {g["weight_decay"] for g in groups} == {0.0, 1e-4}
 
 

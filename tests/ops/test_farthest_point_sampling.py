@@ -71,9 +71,9 @@ def test_too_many_points_a_bad_start_or_nan_are_refused():
     points = torch.zeros(2, 10, 3)
     with pytest.raises(DataError, match="m=11 points asked of clouds of 10 points"):
         farthest_point_sampling(points, 11)
-    with pytest.raises(DataError, match="start: indices"):
+    with pytest.raises(DataError, match="start: index"):
         farthest_point_sampling(points, 2, start=10)
-    with pytest.raises(DataError, match="start: indices"):
+    with pytest.raises(DataError, match="start: index"):
         farthest_point_sampling(points, 2, start=torch.tensor([0, -1]))
     with pytest.raises(DataError, match="NaN, infinite"):
         farthest_point_sampling(torch.full((1, 4, 3), torch.nan), 2)

@@ -2,14 +2,17 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
 import rgbd_folders as folders
+import torch
 
 from contrast3d import cli
+from contrast3d.data.fragment_files import with_gt_pairs
 from contrast3d.data.scene_views import SceneViews, load_views, save_views
-from contrast3d.errors import DataError
+from contrast3d.errors import ConfigError, DataError
 from contrast3d.recipes import prepare as prepare_module
 from contrast3d.recipes.prepare import prepare_pairs
 from contrast3d.recipes.prepare_options import PairsOptions
@@ -35,7 +38,7 @@ def test_scenes_of_all_layouts_become_files_with_pairs(scans, tmp_path, capsys):
     scene = load_views(out / "office.npz")
     assert len(scene) == 8
     assert 5 < len(scene.pairs) < 28
-    assert scene.overlaps.min() >= 0.3
+    assert scene.overlaps.min() >= scene.min_overlap == 0.3
     for name in ("kitchen-seq-01", "scene0000_00"):
         other = load_views(out / f"{name}.npz")
         assert np.array_equal(other.pairs, scene.pairs)
@@ -60,6 +63,94 @@ def test_what_is_there_is_not_made_again_unless_options_or_files_change(scans, t
     assert len(prepare_pairs(scans, options).written) == 3
     assert len(prepare_pairs(scans, PairsOptions(options.out, every=1, min_overlap=0.5)).written) == 3
     assert len(prepare_pairs(scans, PairsOptions(options.out, every=1, min_overlap=0.5, restart=True)).written) == 3
+
+
+@pytest.mark.parametrize(
+    ("write", "replaced"),
+    [(folders.write_scannet, "depth/25.png"), (folders.write_scannet, "pose/25.txt"),
+     (folders.write_scannet, "intrinsic/intrinsic_depth.txt"), (folders.write_tum, "depth/*.png"),
+     (folders.write_tum, "groundtruth.txt"), (folders.write_seven_scenes, "frame-000025.depth.png"),
+     (folders.write_seven_scenes, "frame-000025.pose.txt")])
+def test_a_file_that_is_overwritten_in_place_is_noticed(tmp_path, write, replaced):
+    """Which changes the time of no folder; the size of the file may be the same, and its time older than others."""
+    folder = write(tmp_path / "scene")
+    options = PairsOptions(tmp_path / "out", every=1, intrinsics=folders.CAMERA, quiet=True)
+    file = next(folder.glob(replaced))
+    assert len(prepare_pairs(folder, options).written) == 1
+    before = file.stat()
+    file.write_bytes(file.read_bytes())
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns - 10**9))  # older, as rsync leaves them
+    assert len(prepare_pairs(folder, options).written) == 1
+    assert prepare_pairs(folder, options).written == []
+
+
+def test_a_camera_one_folder_up_belongs_to_the_recording_and_colours_do_not(tmp_path):
+    options = PairsOptions(tmp_path / "out", every=1, quiet=True)
+    (tmp_path / "chess").mkdir()
+    folder = folders.write_seven_scenes(tmp_path / "chess" / "seq-01", intrinsics_in=tmp_path / "chess")
+    assert len(prepare_pairs(folder, options).written) == 1
+    (folder / "frame-000000.color.png").write_bytes(b"")
+    assert prepare_pairs(folder, options).written == []
+    camera = tmp_path / "chess" / "camera-intrinsics.txt"
+    camera.write_text(camera.read_text() + "\n")
+    assert len(prepare_pairs(folder, options).written) == 1
+
+
+def test_a_second_recording_of_the_same_name_takes_no_place(tmp_path, fails, capsys):
+    """Scans of ScanNet from two places, sequences of 7-Scenes one by one; prepared together they get names apart."""
+    for scene in ("chess", "fire"):
+        folders.write_seven_scenes(tmp_path / "rec" / scene / "seq-01")
+    out, begin = tmp_path / "out", ["data", "prepare", "pairs"]
+    chess, fire = (tmp_path / "rec" / scene / "seq-01" for scene in ("chess", "fire"))
+    assert cli.main([*begin, str(chess), "-o", str(out), "--every", "1"]) == 0
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    for more in ((), ("--restart",)):
+        told = fails(2, *begin, fire, "-o", out, "--every", "1", *more)
+        assert f"{out / 'seq-01'}.npz is made of {chess}; {fire} has the same name. Try: another folder with -o" in told
+        assert f"or both at once: contrast3d data prepare pairs {tmp_path / 'rec'} -o {out}" in told
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
+    assert cli.main([*begin, str(tmp_path / "rec"), "-o", str(out), "--every", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "removed seq-01.npz: chess-seq-01 is made of the same files" in said  # lest it be trained on twice
+    assert sorted(path.stem for path in out.glob("*.npz")) == ["chess-seq-01", "fire-seq-01"]
+    (tmp_path / "link").symlink_to(tmp_path / "rec")
+    done = prepare_pairs(tmp_path / "link", PairsOptions(out, every=1, quiet=True))
+    assert done.written == []  # the same place by another name
+
+
+def test_a_file_that_was_removed_by_hand_makes_room(tmp_path):
+    options = PairsOptions(tmp_path / "out", every=1, quiet=True)
+    for place in ("a", "b"):
+        folders.write_scannet(tmp_path / place / "scene0000_00")
+    prepare_pairs(tmp_path / "a", options)
+    with pytest.raises(ConfigError, match=r"or remove scene0000_00\.npz if it is of no more use"):
+        prepare_pairs(tmp_path / "b", options)
+    (options.out / "scene0000_00.npz").unlink()
+    assert prepare_pairs(tmp_path / "b", options).written == ["scene0000_00"]
+
+
+def test_a_scene_that_cannot_be_made_any_more_is_removed(scans, tmp_path, capsys):
+    """And one whose recording is gone is kept: that may be wanted."""
+    out = tmp_path / "out"
+    command = ["data", "prepare", "pairs", str(scans), "-o", str(out), "--every", "1"]
+    assert cli.main(command) == 0
+    assert "removed" not in capsys.readouterr().out
+    for pose in (scans / "office" / "pose").iterdir():
+        pose.write_text("nan " * 16)
+    (scans / "scene0000_00.sens").unlink()
+    assert cli.main(command) == 0
+    said = capsys.readouterr().out
+    assert "removed office.npz: it cannot be made any more" in said
+    assert "kept scene0000_00, whose recordings are gone" in said
+    assert sorted(path.name for path in out.glob("*.npz")) == ["kitchen-seq-01.npz", "scene0000_00.npz"]
+    assert set(json.loads((out / "prepared.json").read_text())) == {"kitchen-seq-01", "scene0000_00"}
+    assert cli.main(command) == 0
+    assert "removed" not in capsys.readouterr().out
+    for pose in (scans / "kitchen" / "seq-01").glob("*.pose.txt"):
+        pose.write_text("")
+    assert cli.main(command) == 1
+    assert f"removed from {out}, as they cannot be made any more: kitchen-seq-01" in capsys.readouterr().err
+    assert sorted(path.name for path in out.glob("*.npz")) == ["scene0000_00.npz"]
 
 
 def test_ctrl_c_loses_at_most_the_scene_in_hand(scans, tmp_path, monkeypatch, capsys):
@@ -119,6 +210,29 @@ def test_fragments_get_pairs_and_views_apart_a_hint(tmp_path, capsys):
     save_views(SceneViews.of([np.eye(3), np.eye(3) + 9], poses), tmp_path / "in" / "same.npz")
     assert cli.main(["data", "prepare", "pairs", str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 0
     assert "try a smaller --every" in capsys.readouterr().err
+
+
+def test_the_pairs_of_gt_log_are_kept_beside_those_that_overlap(tmp_path):
+    """Which registration takes with --pairs gt; a list that comes later is noticed."""
+    folder, out = tmp_path / "in" / "home", tmp_path / "out"
+    folder.mkdir(parents=True)
+    for number in range(2):
+        cloud = np.random.default_rng(0).uniform(-1, 1, (40, 3)).astype(np.float32)
+        torch.save(cloud, folder / f"cloud_bin_{number}.pth", _use_new_zipfile_serialization=False)
+        lines = ["home\tseq\t0\t49", *("\t".join(map(str, row)) for row in np.eye(4))]
+        (folder / f"cloud_bin_{number}.info.txt").write_text("\n".join(lines))
+    command = ["data", "prepare", "pairs", str(tmp_path / "in"), "-o", str(out)]
+    assert cli.main(command) == 0
+    assert not list(out.glob("*-evaluation"))
+    rows = "".join("\t ".join(map(str, row)) + "\t\n" for row in np.eye(4))
+    (folder / "gt.log").write_text(f"0\t 1\t 2\t\n{rows}")
+    assert cli.main(command) == 0
+    assert load_views(out / "home.npz").overlaps.tolist() == [1.0]
+    assert with_gt_pairs(load_views(out / "home.npz"), out).pairs.tolist() == [[0, 1]]
+    for path in folder.glob("*.pth"):
+        path.write_bytes(b"")
+    assert cli.main(command) == 1
+    assert not list(out.glob("home*/gt.log"))
 
 
 def test_bad_arguments_are_one_line_each(scans, tmp_path, fails):

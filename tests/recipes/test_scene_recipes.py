@@ -151,20 +151,24 @@ def test_segmentation(run, capsys, monkeypatch):
     few = [Rooms(split, count, density=60.0) for split, count in (("train", 2), ("test", 1))]
     monkeypatch.setattr("contrast3d.recipes.evaluate_scenes._labelled", lambda dataset, root: few)
     assert cli.main(["evaluate", "segmentation", str(run), "--labels", "all", "--draws", "1", "--steps", "1"]) == 0
-    assert "scratch" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "scratch" in said
+    assert "bathtub" in said  # IoU of each class
+    assert "best on" not in said  # so few scenes spare none to look at
     results = {path.stem: json.loads(path.read_text()) for path in run.glob("results/segmentation-rooms-*.json")}
     found = results["segmentation-rooms-100percent-mean_iou"]
     assert 0 <= found["mean"] <= 1
     assert any("scratch" in name for name in found["baselines"])
 
 
-def test_segmentation_as_published(run, monkeypatch):
+def test_segmentation_as_published(run, monkeypatch, capsys):
     few = [Rooms(split, count, density=60.0) for split, count in (("train", 2), ("test", 1))]
     monkeypatch.setattr("contrast3d.recipes.evaluate_scenes._labelled", lambda dataset, root: few)
     small = dataclasses.replace(PUBLISHED["s3dis"], steps=2, looks=1, batch_size=2)
     monkeypatch.setitem(PUBLISHED, "s3dis", small)
     command = ["evaluate", "segmentation", str(run), "--dataset", "S3DIS", "--labels", "all", "--draws", "1"]
     assert cli.main([*command, "--published"]) == 0
+    assert capsys.readouterr().out.count("best on test") == 2  # of mean IoU and of the classes
     result = json.loads((run / "results" / "segmentation-s3dis-100percent-mean_iou_best.json").read_text())
     assert "best epoch chosen on test" in result["protocol"]
     assert "as published for s3dis" in result["protocol"]

@@ -52,10 +52,10 @@ def find_pairs(
     return np.concatenate(found), np.concatenate(overlaps)
 
 
-def with_pairs(scene: SceneViews, **options) -> SceneViews:
-    """The scene with its pairs found; see `find_pairs`."""
-    pairs, overlaps = find_pairs(scene, **options)
-    return replace(scene, pairs=pairs, overlaps=overlaps)
+def with_pairs(scene: SceneViews, min_overlap: float = 0.3, **options) -> SceneViews:
+    """The scene with its pairs found, and from which overlap on; see `find_pairs`."""
+    pairs, overlaps = find_pairs(scene, min_overlap, **options)
+    return replace(scene, pairs=pairs, overlaps=overlaps, min_overlap=min_overlap)
 
 
 def _blocks(count: int) -> Iterator[Int[np.ndarray, "p 2"]]:

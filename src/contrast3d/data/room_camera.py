@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -19,6 +20,7 @@ from contrast3d.data.scene_views import MILLIMETRES, SceneViews
 from contrast3d.errors import ConfigError, DataError
 from contrast3d.ops.depth_image import depth_images
 
+ABOUT = "about.json"  # in the folder of a recording: what it was made with
 NUMBERING = 25  # file numbers are this far apart: a reader that takes every 25th frame takes all of them
 _FOCAL = 577.87 / 640  # of the width: ScanNet's sensor
 _DISPARITY = 8 * 585 * 0.075  # Kinect: eighths of a pixel at a depth of one metre
@@ -115,12 +117,13 @@ def room_views(
 
 
 def write_rgbd(
-    room: Room, folder: Path | str, num_frames: int = 30, *, width: int = 160, height: int = 120, noise: bool = True
+    room: Room, folder: Path | str, num_frames: int = 30, *, width: int = 160, height: int = 120, noise: bool = True,
+    about: dict | None = None,
 ) -> Path:
     """Write the walk of `film` as ScanNet exports a recording, whole or not at all; the folder must be new or empty.
 
     depth/<i>.png (uint16 millimetres), color/<i>.jpg, pose/<i>.txt (camera to world), intrinsic/*.txt; i = 0, 25, 50.
-    Raises DataError where the folder holds something already.
+    about: what the file about.json there is to say. Raises DataError where the folder holds something already.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -130,6 +133,8 @@ def write_rgbd(
     part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
     try:
         _write(room, frames, part)
+        if about is not None:
+            (part / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         part.chmod(0o755)
         os.replace(part, folder)
     except BaseException:

@@ -44,15 +44,19 @@ def class_of(name: str) -> str | None:
 def read_meshes(folder: str | Path) -> Library:
     """Class -> meshes (T, 3, 3), z up, in units of their own. Files that are broken, large or of no class are skipped.
 
+    folder: of meshes and libraries, or one library (.sh3f).
+
     Raises MissingDataError where there is no folder, DataError where none of its files is of use.
     """
     folder = Path(folder)
     words = ", ".join(word for word, kind in WORDS.items() if kind)
     expected = f"{', '.join(MESHES)} or .sh3f files with one of these words in the name: {words}"
-    if not folder.is_dir():
-        raise MissingDataError(str(folder), "no such folder", expected)
+    is_library = folder.suffix.lower() == ".sh3f" and folder.is_file()
+    if not (is_library or folder.is_dir()):
+        found = "a file" if folder.is_file() else "no such folder"
+        raise MissingDataError(str(folder), found, f"a folder of {expected}; or one .sh3f file")
     library: Library = {}
-    for path in sorted(folder.rglob("*")):
+    for path in [folder] if is_library else sorted(folder.rglob("*")):
         suffix = path.suffix.lower()
         if suffix == ".sh3f":
             found = _of_library(path)

@@ -17,14 +17,14 @@ from contrast3d.errors import DataError, MissingDataError
 MILLIMETRES = 1000.0
 _ARRAYS = {  # what a file holds: the kinds of its type, and its shape, -1 for any length
     "xyz_mm": ("i", (-1, 3)), "offset": ("iu", (-1,)), "pose": ("f", (-1, 4, 4)), "frames": ("iu", (-1, 2)),
-    "pairs": ("iu", (-1, 2)), "overlap": ("f", (-1,)),
+    "pairs": ("iu", (-1, 2)), "overlap": ("f", (-1,)), "min_overlap": ("f", ()),
 }
-_OPTIONAL = {"frames", "pairs", "overlap"}
+_OPTIONAL = {"frames", "pairs", "overlap", "min_overlap"}
 # What zipfile, zlib and numpy raise on damaged bytes: a length out of the air wants more memory than there is.
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 EXPECTED = (
     "a .npz with xyz_mm (N, 3) int16, offset (V + 1) integers, pose (V, 4, 4) floats, and, if known, frames (V, 2), "
-    "pairs (P, 2), overlap (P)"
+    "pairs (P, 2), overlap (P), min_overlap, a share"
 )
 
 
@@ -39,6 +39,7 @@ class SceneViews:
     pairs: (P, 2) int64 views that overlap, first below second; empty where not yet searched for.
     overlaps: (P,) float32 share of a view that the other one sees too, the larger of the two directions.
     name: of the scene.
+    min_overlap: share from which on pairs were searched for: those that overlap less are not listed; None, unknown.
     """
 
     xyz_mm: np.ndarray
@@ -48,6 +49,7 @@ class SceneViews:
     frames: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     pairs: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     overlaps: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    min_overlap: float | None = None
 
     @classmethod
     def of(cls, views: Sequence[np.ndarray], poses: np.ndarray, name: str = "scene", **fields) -> SceneViews:
@@ -84,19 +86,21 @@ def leveled(scene: SceneViews) -> SceneViews:
         heading = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
         views.append(scene.points(v) @ (heading.T @ rotation).T)
         poses[v, :3, :3] = heading
-    return SceneViews.of(views, poses, scene.name, frames=scene.frames, pairs=scene.pairs, overlaps=scene.overlaps)
+    return SceneViews.of(views, poses, scene.name, frames=scene.frames, pairs=scene.pairs, overlaps=scene.overlaps,
+                         min_overlap=scene.min_overlap)
 
 
 def save_views(scene: SceneViews, path: Path | str) -> Path:
     """Write a scene to one .npz, whole or not at all; not compressed, so that it can be read in place."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    known = {} if scene.min_overlap is None else {"min_overlap": np.float64(scene.min_overlap)}
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
             np.savez(
                 file, xyz_mm=scene.xyz_mm, offset=scene.offsets, pose=scene.poses, frames=scene.frames,
-                pairs=scene.pairs, overlap=scene.overlaps,
+                pairs=scene.pairs, overlap=scene.overlaps, **known,
             )
         os.chmod(name, 0o644)
         os.replace(name, path)
@@ -145,7 +149,10 @@ def load_views(path: Path | str) -> SceneViews:
     frames = arrays.get("frames", np.zeros((0, 2))).astype(np.int64)
     if len(frames) not in (0, views):
         raise DataError(str(path), f"frames of {len(frames)} views, of {views}", EXPECTED)
-    return SceneViews(kept, offsets, poses, path.stem, frames, pairs, overlaps)
+    searched = float(arrays["min_overlap"]) if "min_overlap" in arrays else None
+    if searched is not None and not 0 <= searched <= 1:
+        raise DataError(str(path), f"min_overlap of {searched:g}", "a share from 0 to 1")
+    return SceneViews(kept, offsets, poses, path.stem, frames, pairs, overlaps, searched)
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from contrast3d.data.file_sets import judge_broken, read_each
+from contrast3d.data.fragment_files import with_gt_pairs
 from contrast3d.data.scene_views import EXPECTED, SceneViews, load_views
 from contrast3d.errors import DataError, MissingDataError
 
@@ -15,20 +16,24 @@ TEST = (  # the eight scenes of the test set
     "sun3d-mit_76_studyroom-76-1studyroom2", "sun3d-mit_lab_hj-lab_hj_tea_nov_2_2012_scan1_erika",
 )
 SOURCE = "3DMatch (Zeng et al. 2017), 3dmatch.cs.princeton.edu"
-LAYOUT_TEXT = f"  3dmatch/<scene>.npz, one for each scene: {EXPECTED}; made of the fragments of {SOURCE}"
+LAYOUT_TEXT = (
+    f"  3dmatch/<scene>.npz, one for each scene: {EXPECTED}; made of the fragments of {SOURCE}\n"
+    "  3dmatch/<scene>-evaluation/gt.log: the pairs that 3DMatch registers; only where these are asked for"
+)
 
 
-def ThreeDMatch(root: str | Path, scenes: Sequence[str] | None = None) -> list[SceneViews]:
+def ThreeDMatch(root: str | Path, scenes: Sequence[str] | None = None, *, gt: bool = False) -> list[SceneViews]:
     """The scenes of a folder of 3DMatch fragments, by name; or one file.
 
-    scenes: which, by name or by a part of it that only one has ("mit_lab"), in that order; None for all.
+    scenes: which, by name or by a part of it that only one has ("mit_lab"), in that order; None for all. gt: with the
+    pairs that 3DMatch's own lists have (`fragment_files.with_gt_pairs`), for `registration(..., pairs="gt")`.
     """
     files = list_scenes(Path(root))
     if scenes is not None:
         files = [_named(files, scene, root) for scene in scenes]
     found, _, broken = read_each(load_views, files)
     judge_broken("3DMatch", broken, len(files))
-    return found
+    return [with_gt_pairs(scene, files[0].parent) for scene in found] if gt else found
 
 
 def list_scenes(root: Path) -> list[Path]:

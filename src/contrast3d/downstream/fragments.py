@@ -12,6 +12,7 @@ from contrast3d.data.scene_views import SceneViews
 from contrast3d.errors import ConfigError, DataError
 
 SAME_PLACE = 0.075  # metres; as far as the overlap of views reaches
+USUAL = 0.3  # overlap from which on the pairs of a file were searched for, where it does not say
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,11 @@ def thinned(points: np.ndarray, voxel_size: float) -> np.ndarray:
 
 def prepared(
     scene: SceneViews, *, voxel_size: float = 0.05, num_keypoints: int = 5000, overlap: float = 0.3,
-    consecutive: bool = False, seed: int = 0,
+    consecutive: bool = False, gt: bool = False, seed: int = 0,
 ) -> Fragments:
     """Thin a scene, draw up to `num_keypoints` points of each fragment, and find the pairs to register.
 
-    overlap, consecutive: of `overlapping`. Fragment v draws by (seed, v) alone.
+    overlap, consecutive: of `overlapping`. gt: the pairs of `listed` instead. Fragment v draws by (seed, v) alone.
     """
     if not (voxel_size > 0 and num_keypoints > 0):
         raise ConfigError(f"registration: {voxel_size=}, {num_keypoints=}; both must be positive")
@@ -64,7 +65,7 @@ def prepared(
     ]
     pairs = [
         Pair(i, j, scene.relative(i, j), true_matches(points[i], points[j], scene.relative(i, j)))
-        for i, j in overlapping(scene, overlap, consecutive).tolist()
+        for i, j in (listed(scene) if gt else overlapping(scene, overlap, consecutive)).tolist()
     ]
     return Fragments(scene.name, points, keypoints, pairs)
 
@@ -83,17 +84,31 @@ def true_matches(first: np.ndarray, second: np.ndarray, truth: np.ndarray) -> np
 
 def overlapping(scene: SceneViews, least: float = 0.3, consecutive: bool = False) -> np.ndarray:
     """(P, 2) pairs i < j of views that overlap by at least `least`: those that the scene lists with their overlaps, or
-    else `find_pairs`.
+    else, or where it only lists pairs that overlap more, `find_pairs`.
 
     consecutive: also j = i + 1. 3DMatch counts the recall of registration without them (a sensor's own tracking
     settles them), the feature-match recall of PPFNet and FCGF is over all pairs of its list.
     """
     if not 0 <= least <= 1:
         raise ConfigError(f"an overlap of {least}; expected a share between 0 and 1")
-    listed = len(scene.pairs) and scene.overlaps.all()  # 0 is what a file without overlaps reads as
-    pairs, overlaps = (scene.pairs, scene.overlaps) if listed else find_pairs(scene, least)
+    known = len(scene.pairs) and scene.overlaps.all()  # 0 is what a file without overlaps reads as
+    known = known and _searched_from(scene) <= least
+    pairs, overlaps = (scene.pairs, scene.overlaps) if known else find_pairs(scene, least)
     far = pairs[:, 1] - pairs[:, 0] > (0 if consecutive else 1)
     return pairs[far & (overlaps >= least)]
+
+
+def _searched_from(scene: SceneViews) -> float:
+    """The overlap from which on a scene lists its pairs; of files that do not say, the usual one, or their least."""
+    return min(USUAL, float(scene.overlaps.min())) if scene.min_overlap is None else scene.min_overlap
+
+
+def listed(scene: SceneViews) -> np.ndarray:
+    """(P, 2) the pairs that a gt.log gave the scene, which have no overlaps; a ConfigError where there are none."""
+    if not len(scene.pairs) or scene.overlaps.any():
+        raise ConfigError(f"{scene.name} has no pairs of a gt.log. Try: ThreeDMatch(root, gt=True), or pairs by "
+                          "overlap")
+    return scene.pairs
 
 
 def check_scenes(scenes: Sequence[SceneViews]) -> None:

@@ -5,8 +5,9 @@ many of the other (Zeng et al., CVPR 2017; Deng et al., CVPR 2018; Choy et al., 
 asks whether more than 5 % (20 %) of these matches are within 10 cm under the true pose, registration recall whether
 RANSAC finds a pose that brings the true correspondences within 20 cm of each other, as root mean square.
 
-Pairs are those of `fragments.overlapping`, PointContrast's measure of overlap: they are not those of 3DMatch's own list
-(gt.log), so numbers compare with each other, not with the papers' tables.
+Pairs are those of `fragments.overlapping`, PointContrast's measure of overlap, so numbers compare with each other, not
+with the papers' tables; or, by pairs = "gt", those of 3DMatch's own list (gt.log), where recall leaves out those that
+follow each other. Our root mean square is over thinned points, 3DMatch's is approximated from its gt.info.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import hashlib
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import torch
 from torch import nn
@@ -24,7 +26,7 @@ from contrast3d.data.scene_views import SceneViews
 from contrast3d.downstream import baselines
 from contrast3d.downstream.fpfh import fpfh
 from contrast3d.downstream.fragments import Fragments
-from contrast3d.downstream.matching import FMR, METRICS, Describe, Protocol, score_scene
+from contrast3d.downstream.matching import FMR, METRICS, Countdown, Describe, Protocol, score_scene
 from contrast3d.downstream.table import TRAINING_FREE, UNTRAINED, Cell, percent
 from contrast3d.errors import ConfigError
 
@@ -58,7 +60,8 @@ class Registration:
         """A rich table: fractions in per cent, errors as medians over the pairs that were registered."""
         from rich.table import Table
 
-        table = Table(title=f"{self.dataset}: registration of {self.pairs:,} pairs of fragments", title_justify="left")
+        what = self.protocol.name.replace("registration", f"registration of {self.pairs:,} pairs of fragments")
+        table = Table(title=f"{self.dataset}: {what}", title_justify="left")
         table.add_column("")
         for metric in self.metrics:
             table.add_column(f"{METRICS[metric]} %", justify="right")
@@ -81,7 +84,7 @@ class Registration:
             cells = {n: self.cell(n, metric) for n in self.values}
             ours = cells.pop(self.ours)
             results.append({
-                "recipe": recipe, "protocol": "registration", "dataset": self.dataset, "metric": metric,
+                "recipe": recipe, "protocol": self.protocol.name, "dataset": self.dataset, "metric": metric,
                 "labels_per_class": None, "mean": ours.mean, "std": ours.std, "values": list(ours.values),
                 "seeds": [seed], "pretraining_seed": seed,
                 "baselines": {n: {"mean": c.mean, "std": c.std} for n, c in cells.items()}, "paper": None,
@@ -94,32 +97,41 @@ class Registration:
 def registration(
     encoder: nn.Module, scenes: Sequence[SceneViews], *, name: str = "pre-trained", dataset: str = "3DMatch",
     protocol: Protocol | None = None, draws: int = 3, seed: int = 0, make_untrained: baselines.MakeUntrained = None,
-    on_progress: Callable[[str], None] | None = None,
+    on_progress: Callable[[str], None] | None = None, **changes,
 ) -> Registration:
     """The frozen encoder on all pairs of the scenes, beside FPFH (training-free) and the encoder untrained.
 
-    protocol: by default at the encoder's own `voxel_size`. draws: untrained encoders, of the seeds seed, seed + 1 and
-    so on. make_untrained: as in `label_efficiency`.
+    protocol, changes: a `Protocol`, by default at the encoder's own `voxel_size`, and fields of it (overlap,
+    consecutive, pairs ...). draws: untrained encoders, of the seeds seed, seed + 1 and so on. make_untrained: as in
+    `label_efficiency`. on_progress: told each step, and within it, once a second at most, the pair and the time left.
     """
     if draws < 1:
         raise ConfigError(f"draws = {draws}; expected at least 1")
-    started, tell = time.perf_counter(), on_progress or (lambda message: None)
-    protocol = protocol or Protocol(voxel_size=_voxel_size(encoder), seed=seed)
+    started, tell = time.perf_counter(), on_progress or _say_nothing
+    protocol = _protocol(protocol or Protocol(voxel_size=_voxel_size(encoder), seed=seed), changes)
     tell("pairs")
     ready = protocol.prepare(scenes)
-    found = Registration(dataset, name, _hash(scenes), protocol)
-    tell(TRAINING_FREE)
-    found.values[TRAINING_FREE] = [evaluate_registration(fpfh_of(protocol.voxel_size), ready, protocol)]
+    found = Registration(dataset, name, _hash(scenes, protocol), protocol)
+    contestants = {TRAINING_FREE: [lambda: fpfh_of(protocol.voxel_size)]}
     if make_untrained is not False:
         fresh = baselines.untrained_maker(encoder, make_untrained)
-        tell(UNTRAINED)
-        found.values[UNTRAINED] = [
-            evaluate_registration(fresh(s), ready, protocol) for s in range(seed, seed + draws)
-        ]
-    tell(name)
-    found.values[name] = [evaluate_registration(encoder, ready, protocol)]
+        contestants[UNTRAINED] = [partial(fresh, s) for s in range(seed, seed + draws)]
+    contestants[name] = [lambda: encoder]
+    rounds = sum(map(len, contestants.values()))
+    countdown = Countdown(rounds * sum(len(scene.pairs) for scene in ready), tell)
+    for contestant, makers in contestants.items():
+        tell(contestant)
+        countdown.whose = contestant
+        found.values[contestant] = [_evaluated(make(), ready, protocol, countdown) for make in makers]
     found.wall_s = time.perf_counter() - started
     return found
+
+
+def _protocol(protocol: Protocol, changes: dict) -> Protocol:
+    unknown = set(changes) - set(Protocol.__dataclass_fields__)
+    if unknown:
+        raise ConfigError(f"registration: no field {', '.join(sorted(unknown))} in Protocol")
+    return Protocol(**{**asdict(protocol), **changes})
 
 
 def fpfh_of(voxel_size: float) -> Describe:
@@ -127,30 +139,44 @@ def fpfh_of(voxel_size: float) -> Describe:
     return lambda points: torch.from_numpy(fpfh(points, voxel_size))
 
 
-def _hash(scenes: Sequence[SceneViews]) -> str:
-    """Of all points and poses: results name the data they were measured on."""
+def _hash(scenes: Sequence[SceneViews], protocol: Protocol) -> str:
+    """Of all points and poses, and of pairs that come from a list: results name the data they were measured on."""
     digest = hashlib.sha256()
     for scene in scenes:
-        for array in (scene.xyz_mm, scene.offsets, scene.poses):
+        given = (scene.pairs,) if protocol.pairs == "gt" else ()
+        for array in (scene.xyz_mm, scene.offsets, scene.poses, *given):
             digest.update(array.tobytes())
     return digest.hexdigest()[:16]
 
 
 def evaluate_registration(
     encoder: nn.Module | Describe, scenes: Sequence[SceneViews] | Sequence[Fragments], protocol: Protocol | None = None,
+    on_progress: Callable[[str], None] | None = None,
 ) -> dict:
     """How well features match and register the views of the scenes: metric -> value, as fractions, metres, degrees.
 
     encoder: reads `Clouds` and gives features of points, or a function of one fragment such as `fpfh`. scenes: or what
     `Protocol.prepare` made of them. As the papers do, a metric is the mean over scenes; errors are medians over the
     pairs that were registered, None where none was. "scenes" holds the same for each scene, "pairs" counts.
+    on_progress: told the pair and the time left, once a second at most.
     """
     protocol = protocol or Protocol(voxel_size=_voxel_size(encoder))
     ready = scenes if all(isinstance(s, Fragments) for s in scenes) and scenes else protocol.prepare(scenes)
-    each = {s.name: score_scene(encoder, s, protocol) for s in ready if s.pairs}
+    countdown = Countdown(sum(len(s.pairs) for s in ready), on_progress or _say_nothing)
+    return _evaluated(encoder, ready, protocol, countdown)
+
+
+def _evaluated(
+    encoder: nn.Module | Describe, ready: Sequence[Fragments], protocol: Protocol, countdown: Countdown
+) -> dict:
+    each = {s.name: score_scene(encoder, s, protocol, countdown) for s in ready if s.pairs}
     names = [*METRICS, "rotation_error_deg", "translation_error_m"]
     total = {name: _mean([one[name] for one in each.values()]) for name in names}
     return total | {"pairs": sum(one["pairs"] for one in each.values()), "scenes": each}
+
+
+def _say_nothing(message: str) -> None:
+    pass
 
 
 def _mean(values: list[float | None]) -> float | None:

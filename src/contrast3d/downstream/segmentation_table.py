@@ -118,7 +118,8 @@ class SegmentationTable:
         """A rich table of the IoU of each class in per cent, at one share of the scenes."""
         from rich.table import Table
 
-        table = Table(title=f"{self.dataset}: IoU of {on} in %, {self.column(share)}", title_justify="left")
+        state = "last" if at == "last" else f"best on {self.best_of}"
+        table = Table(title=f"{self.dataset}: IoU of {on} in %, {self.column(share)}, {state}", title_justify="left")
         table.add_column("class")
         columns = {who: iou for who in self.contestants if (iou := self.class_iou(who, share, on, at))}
         for contestant in columns:
@@ -127,6 +128,14 @@ class SegmentationTable:
             cells = [column[name] for column in columns.values()]
             table.add_row(name, *("–" if iou is None else percent(iou, None) for iou in cells))
         return table
+
+    def pages(self) -> list:
+        """What is printed: mean IoU of the last weights, of the best ones where there were looks, and of each class."""
+        watched = any(self.scores(self.ours, share, "best") for share in self.shares)
+        best = [self.render(at="best")] if watched else []
+        # of a protocol that chooses on test the best weights are the result
+        at = "best" if watched and self.best_of == "test" else "last"
+        return [self.render(), *best, self.render_classes(max(self.shares), at=at)]
 
     def to_results(
         self, recipe: str, *, commit: str, command: str, device: str, seed: int = 0, paper: float | None = None
@@ -143,14 +152,19 @@ class SegmentationTable:
                 if ours is None:
                     continue
                 others = {n: self.cell(n, share, metric, on, at) for n in self.contestants if n != self.ours}
-                classes = self.class_iou(self.ours, share, on, at) if metric == "mean_iou" else None
+
+                def of_class(who: str, metric=metric, share=share, on=on, at=at) -> dict[str, float | None] | None:
+                    return self.class_iou(who, share, on, at) if metric == "mean_iou" else None
+
                 results.append({
                     "recipe": recipe, "protocol": self.protocol, "dataset": self.dataset,
                     "metric": metric + "_points" * (on == "points") + "_best" * (at == "best"),
                     "condition": self.column(share), "mean": ours.mean, "std": ours.std, "values": list(ours.values),
                     "seeds": list(self.seeds), "pretraining_seed": seed,
-                    "baselines": {n: {"mean": c.mean, "std": c.std} for n, c in others.items() if c},
-                    "classes": classes, "paper": paper if (metric, on, share) == ("mean_iou", "voxels", 1.0) else None,
+                    "baselines": {
+                        n: {"mean": c.mean, "std": c.std, "classes": of_class(n)} for n, c in others.items() if c},
+                    "classes": of_class(self.ours),
+                    "paper": paper if (metric, on, share) == ("mean_iou", "voxels", 1.0) else None,
                     "chosen": [{"step": o.step, "on": self.best_of, "scenes": list(o.scenes)}
                                for o in self.outcomes[self.ours, share]],
                     "commit": commit, "data_hash": self.data_hash, "command": command,

@@ -26,13 +26,11 @@ class Segmenter(nn.Module):
 
     encoder: dense, `dense_dim` wide. head: one linear layer, the `final` of the published networks.
     encoder_lr: peak learning rate of the encoder, where it is not the head's.
-    decay_all: weight decay of biases and norms too, as the published recipe has it; None: none of those.
     colors: whether the encoder is shown the features of points; without, it sees what it saw in pre-training.
     """
 
     def __init__(
-        self, encoder: nn.Module, num_classes: int, encoder_lr: float | None = None, decay_all: float | None = None,
-        colors: bool = True,
+        self, encoder: nn.Module, num_classes: int, encoder_lr: float | None = None, colors: bool = True,
     ):
         super().__init__()
         if "dense" not in getattr(encoder, "gives", {"dense"}) or not isinstance(dense_width(encoder), int):
@@ -42,14 +40,13 @@ class Segmenter(nn.Module):
             )
         if num_classes < 2:
             raise ConfigError(f"num_classes={num_classes}: a segmentation tells at least 2 apart")
-        self.encoder, self.encoder_lr, self.decay_all, self.colors = encoder, encoder_lr, decay_all, colors
+        self.encoder, self.encoder_lr, self.colors = encoder, encoder_lr, colors
         self.head = nn.Linear(dense_width(encoder), num_classes)
 
     def param_groups(self) -> list[dict]:
         """What the optimiser trains; see engine/optimizers.py."""
-        decay = {} if self.decay_all is None else {"weight_decay": self.decay_all}
         lr = {} if self.encoder_lr is None else {"lr": self.encoder_lr}
-        return [{"params": self.encoder.parameters(), **lr, **decay}, {"params": self.head.parameters(), **decay}]
+        return [{"params": self.encoder.parameters(), **lr}, {"params": self.head.parameters()}]
 
     def logits(self, clouds: Clouds) -> Float[Tensor, "n l"]:
         """(sum N, L) of every point."""

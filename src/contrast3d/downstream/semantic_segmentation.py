@@ -45,6 +45,7 @@ class Tuning:
     batch_size: scenes per step. voxel_size: metres. transform: a pipeline of data/scene_transforms.py.
     optimizer, lr, weight_decay, dampening, schedule, warmup: of engine.Training; warmup is a share of the steps.
     decay_all: weight decay of biases and norms too.
+    rescale: bring pre-trained weights to the length of fresh ones first, where the encoder has `rescale_like`.
     encoder_lr_scale: learning rate of a pre-trained encoder over `lr`; from scratch it takes `lr`.
     looks: how often the validation scenes are looked at. phase: as in `SceneLoader`.
     colors: show the network the colours; without, ones, as PointContrast pre-trains.
@@ -61,6 +62,7 @@ class Tuning:
     schedule: Literal["cosine", "poly", "constant"] = "cosine"
     warmup: float = 0.05
     decay_all: bool = False
+    rescale: bool = True
     encoder_lr_scale: float = 1.0
     looks: int = 10
     phase: int = 100
@@ -81,14 +83,15 @@ class Tuning:
     def training(self, seed: int) -> Training:
         return Training(
             epochs=self.looks, optimizer=self.optimizer, lr=self.lr, weight_decay=self.weight_decay,
-            dampening=self.dampening if self.optimizer == "sgd" else 0.0, schedule=self.schedule,
+            decay_all=self.decay_all, dampening=self.dampening if self.optimizer == "sgd" else 0.0,
+            schedule=self.schedule,
             warmup_epochs=self.warmup * self.looks, seed=seed,
         )
 
 
 _PUBLISHED = {
     "steps": 60_000, "batch_size": 48, "optimizer": "sgd", "weight_decay": 1e-4, "dampening": 0.1, "schedule": "poly",
-    "warmup": 0.0, "decay_all": True,
+    "warmup": 0.0, "decay_all": True, "rescale": False,
 }
 # Spec of the paper's scripts; the paper itself says 10,000 iterations for S3DIS. Batch norm momentum 0.02 is the net's.
 PUBLISHED = {
@@ -110,7 +113,7 @@ def segmentation(
     from scratch, for as many steps on the same batches.
 
     make_encoder: seed -> a dense encoder with fresh weights. pretrained: tensors by name, all that fit are loaded; None
-        trains from scratch alone. An encoder with `rescale_like(fresh)` is then brought to the scale of fresh weights.
+        trains from scratch alone.
     shares: of the training scenes, at least one scene each; the scenes of a share are among those of a larger one.
     validation: scenes to choose the best weights on; or the share of the drawn scenes that is spared for it, where they
         are at least five; 0 for none.
@@ -133,7 +136,7 @@ def segmentation(
     if pretrained is not None:
         table.loaded, table.skipped = load_matching(make_encoder(seed), pretrained)
         tell(f"{name}: {len(table.loaded)} tensors loaded, {len(table.skipped)} skipped")
-        contestants[name] = partial(_loaded, make_encoder, pretrained)
+        contestants[name] = partial(_loaded, make_encoder, pretrained, how.rescale)
     if baselines:
         tell(f"{MAJORITY}, {POINTWISE}")
         forests = pointwise([(train.subset(rows), s) for (_, s), rows in drawn.items()], test, how.voxel_size)
@@ -179,8 +182,7 @@ def fit_segmenter(
         _check_voxels(encoder, tuning)
         torch.manual_seed(seed)  # whatever the encoder drew, the heads are alike
         lr = None if encoder_lr_scale == 1 else encoder_lr_scale * tuning.lr
-        decay = tuning.weight_decay if tuning.decay_all else None
-        segmenter = Segmenter(encoder, len(train.classes), encoder_lr=lr, decay_all=decay, colors=tuning.colors)
+        segmenter = Segmenter(encoder, len(train.classes), encoder_lr=lr, colors=tuning.colors)
     loader = SceneLoader(
         train, tuning.transform, tuning.batch_size, tuning.voxel_size, seed, device=device, phase=tuning.phase,
         epoch_steps=tuning.epoch_steps,
@@ -237,11 +239,11 @@ def _watched(
     return drawn.subset(range(kept)), drawn.subset(range(kept, len(drawn))) if spared else None
 
 
-def _loaded(make_encoder: MakeEncoder, pretrained: Mapping[str, Tensor], seed: int) -> nn.Module:
+def _loaded(make_encoder: MakeEncoder, pretrained: Mapping[str, Tensor], rescale: bool, seed: int) -> nn.Module:
     encoder = make_encoder(seed)
     fresh = copy.deepcopy(encoder)
     load_matching(encoder, pretrained)
-    if hasattr(encoder, "rescale_like"):
+    if rescale and hasattr(encoder, "rescale_like"):
         encoder.rescale_like(fresh)
     return encoder
 

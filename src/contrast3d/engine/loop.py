@@ -37,8 +37,10 @@ GPU_CHECK_STEPS = 20
 class Loader(Protocol):
     """Batches by number: the same (epoch, step) gives the same batch, so that a run resumes at an integer.
 
-    In a distributed run each rank's loader gives that rank's share of the batch. `batch_size`, where there is
-    one, is the number of shapes in a batch over all ranks; `what` says what they are, if not shapes.
+    Where a GPU trains, `batch` is called one step ahead, on a thread of its own: it must not draw from torch's global
+    generator, which the training draws from. In a distributed run each rank's loader gives that rank's share of the
+    batch. `batch_size`, where there is one, is the number of shapes in a batch over all ranks; `what` says what they
+    are, if not shapes.
     """
 
     def __len__(self) -> int: ...

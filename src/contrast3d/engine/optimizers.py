@@ -15,13 +15,14 @@ def build_optimizer(method: nn.Module, settings: Training) -> torch.optim.Optimi
     """The optimiser of `settings` over the trainable parameters of `method`.
 
     `method.param_groups()`, where there is one, may set lr or weight_decay per group; in every group that
-    does not set weight_decay, parameters of fewer than two dimensions are exempt from it.
+    does not set weight_decay, parameters of fewer than two dimensions are exempt from it, unless settings.decay_all.
     """
     if hasattr(method, "param_groups"):
         groups = method.param_groups()
     else:
         groups = [{"params": method.parameters()}]
-    groups = [part for group in groups for part in _split_by_decay(group)]
+    decay = {"weight_decay": settings.weight_decay} if settings.decay_all else {}
+    groups = [part for group in groups for part in _split_by_decay({**decay, **group})]
     if not groups:
         raise ConfigError(f"{type(method).__name__} has no trainable parameters")
     if settings.optimizer == "adamw":

@@ -13,7 +13,7 @@ Optimizer = Literal["adamw", "adam", "sgd"]
 Schedule = Literal["cosine", "cosine-epochs", "poly", "step", "constant"]
 Precision = Literal["float32", "bfloat16"]
 # fields that runs of before do not know: at their defaults they change nothing
-_LATER = ("dampening", "poly_power", "warmup_start_lr", "min_lr")
+_LATER = ("decay_all", "dampening", "poly_power", "warmup_start_lr", "min_lr")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Training:
     epochs: passes over the data.
     optimizer: adamw (decoupled weight decay), adam (L2 penalty) or sgd (with momentum).
     lr: peak learning rate.
-    weight_decay: not applied to biases, norms and other 1-D parameters unless method.param_groups() does.
+    weight_decay: not applied to biases, norms and other 1-D parameters unless decay_all, or method.param_groups(), says
+        so. decay_all: to those too, as many released scripts have it.
     momentum: of sgd. dampening: of its momentum; 0.1 in the segmentation of PointContrast.
     schedule: after the warm-up: cosine to zero, poly to nearly zero, a factor `step_gamma` every `step_epochs`, or
         constant. cosine-epochs: as Point-MAE and ReCon were trained, constant within an epoch (see `Plan.lr`).
@@ -47,6 +48,7 @@ class Training:
     optimizer: Optimizer = "adamw"
     lr: float = 1e-3
     weight_decay: float = 0.05
+    decay_all: bool = False
     momentum: float = 0.9
     dampening: float = 0.0
     schedule: Schedule = "cosine"

@@ -14,11 +14,13 @@ from contrast3d.ops.edge_conv import update_running
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """`nn.BatchNorm1d` over (..., C), synchronised whenever several processes train together."""
+    """`nn.BatchNorm1d` over (..., C), synchronised whenever several processes train together, unless `alone`."""
+
+    alone = False
 
     def forward(self, x: Tensor) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
-        if self.training and world_size() > 1:
+        if self.training and not self.alone and world_size() > 1:
             return self._synchronised(flat).view(x.shape)
         if self.training and len(flat) == 1:
             raise ConfigError("batch norm needs more than one value per channel to train on; use a larger batch")

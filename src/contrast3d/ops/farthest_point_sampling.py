@@ -26,7 +26,8 @@ def farthest_point_sampling(
     distance to those already chosen is largest, the lowest index among equals. No index is chosen twice, even
     where points coincide. A sample of m points begins with the sample of m - 1.
 
-    Raises DataError where m is not in 1..N, the start is no index, or (CPU) a coordinate is not finite.
+    Raises DataError where m is not in 1..N, the start is no index (a GPU is waited for where it is a tensor), or (CPU)
+    a coordinate is not finite.
     """
     b, n, _ = points.shape
     if not 1 <= m <= n:
@@ -36,16 +37,22 @@ def farthest_point_sampling(
     if first.shape not in ((), (b,)) or first.is_floating_point():
         found = f"{first.dtype} of shape {tuple(first.shape)}"
         raise DataError("start", found, f"one whole number, or one per cloud: shape ({b},)")
+    if not is_portable():
+        _check_start(start, n)
     first = first.long().expand(b)
     points = points.detach().to(torch.promote_types(points.dtype, torch.float32))
     if is_portable():
         return _farthest_points_scanned(points, m, first)
     if points.device.type != "cpu":
         return _farthest_points_torch(points, m, first)
-    if ((first < 0) | (first >= n)).any():
-        raise DataError("start", f"indices {first.tolist()}", f"0 to {n - 1}")
     check_finite("points", points.numpy())
     return _farthest_points_cpu(points, m, first)
+
+
+def _check_start(start: int | Tensor, n: int) -> None:
+    low, high = (start, start) if isinstance(start, int) else start.aminmax() if start.numel() else (0, 0)
+    if low < 0 or high >= n:
+        raise DataError("start", f"index {int(low if low < 0 else high)}", f"0 to {n - 1}")
 
 
 def _farthest_points_cpu(points: Tensor, m: int, first: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from contrast3d.ops.kernels import kernel_map as kernels
 from contrast3d.ops.kernels.sparse_conv import BLOCK_ROWS, block_bounds
 from contrast3d.ops.kernels.threads import run
 from contrast3d.ops.neighbor_table import NeighborTable, search
-from contrast3d.ops.packing import Packing, has_kernels
+from contrast3d.ops.packing import WORTH, Packing, has_kernels
 from contrast3d.types import Voxels
 
 
@@ -47,7 +47,7 @@ class KernelMap:
     def bounds(self) -> np.ndarray:
         """(K, blocks + 1) int64: where each block of rows of out begins among the pairs of each offset."""
         bounds = np.empty((len(self), -(-self.num_out // BLOCK_ROWS) + 1), np.int64)
-        run(block_bounds, len(self), self.out_rows.numpy(), np.array(self.starts), BLOCK_ROWS, bounds)
+        run(block_bounds, len(self), self.out_rows.numpy(), np.array(self.starts), BLOCK_ROWS, bounds, threads=1)
         return bounds
 
 
@@ -147,6 +147,7 @@ def _make(voxels: Voxels, kernel_size: int, stride: int, dilation: int) -> Kerne
 def _merge(in_keys: Tensor, out_keys: Tensor, shifts: Tensor) -> list[tuple[Tensor, Tensor]]:
     room = (len(shifts), len(out_keys))
     in_rows, out_rows, counts = np.empty(room, np.int32), np.empty(room, np.int32), np.zeros(len(shifts), np.int64)
-    run(kernels.merge, len(shifts), in_keys.numpy(), out_keys.numpy(), shifts.numpy(), in_rows, out_rows, counts)
+    run(kernels.merge, len(shifts), in_keys.numpy(), out_keys.numpy(), shifts.numpy(), in_rows, out_rows, counts,
+        least=max(1, WORTH // len(out_keys)))
     sides = (torch.from_numpy(in_rows), torch.from_numpy(out_rows))
     return [tuple(side[i, :n] for side in sides) for i, n in enumerate(counts.tolist())]

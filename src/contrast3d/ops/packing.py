@@ -14,6 +14,8 @@ from contrast3d.ops.kernels import kernel_map as kernels
 from contrast3d.ops.kernels.threads import run
 from contrast3d.ops.portable import is_portable
 
+WORTH = 1 << 15  # voxels whose packing takes longer than starting a thread
+
 
 def has_kernels(tensor: Tensor) -> bool:
     """Whether the kernels serve this tensor: on the CPU, outside of `portable()`; plain torch does elsewhere."""
@@ -52,7 +54,7 @@ class Packing:
         """(M,) int64; x, y, z are floored to multiples of `step` first, towards minus infinity."""
         if has_kernels(coords):
             keys = np.empty(len(coords), np.int64)
-            run(kernels.keys_of, len(coords), coords.contiguous().numpy(), *self._arrays(), step, keys)
+            run(kernels.keys_of, len(coords), coords.contiguous().numpy(), *self._arrays(), step, keys, least=WORTH)
             return torch.from_numpy(keys)
         low, weights = (torch.from_numpy(a).to(coords.device) for a in self._arrays())
         floored = torch.div(coords[:, 1:].long(), step, rounding_mode="floor") * step
@@ -62,7 +64,7 @@ class Packing:
         """(M, 4) int32: what `keys` were made of."""
         if has_kernels(keys):
             coords = np.empty((len(keys), 4), np.int32)
-            run(kernels.coords_of, len(keys), keys.numpy(), *self._arrays(), coords)
+            run(kernels.coords_of, len(keys), keys.numpy(), *self._arrays(), coords, least=WORTH)
             return torch.from_numpy(coords)
         columns, rest = [], keys
         for weight, low in zip(self.weights, (0, *self.low)):

@@ -47,6 +47,8 @@ def from_coords(coords: Int[Tensor, "m 4"], features: Tensor, clouds: int | None
     """
     if coords.ndim != 2 or coords.shape[1] != 4 or len(coords) != len(features):
         raise DataError("coords", f"shape {tuple(coords.shape)} for {len(features)} features", "(M, 4), a row for each")
+    if coords.is_floating_point():
+        raise DataError("coords", f"{coords.dtype}", "whole numbers", "torch.floor(points / voxel_size).long()")
     if len(coords) and int(coords[:, 0].min()) < 0:
         raise DataError("coords", f"cloud {int(coords[:, 0].min())}", "clouds counted from 0 in the first column")
     named = int(coords[:, 0].max()) + 1 if len(coords) else 0

@@ -36,6 +36,7 @@ from contrast3d.errors import ConfigError
 from contrast3d.recipes import datasets
 from contrast3d.recipes.evaluate_flags import (
     DRAWS,
+    MIN_OVERLAP,
     OF_SCENES,
     SHOTS,
     TRIALS,
@@ -59,7 +60,8 @@ def evaluate(
     protocol: str, run: Run, *, data_root: Path = Path("data"), labels_per_class: Sequence[Budget] | None = None,
     draws: int = DRAWS, seed: int = 0, supervised_seconds: float = 0.0, supervised_draws: int = 3,
     ways: Sequence[int] = WAYS, shots: Sequence[int] = SHOTS, trials: int = TRIALS, epochs: int = 0,
-    dataset: str | None = None, up: Literal["z", "y", "x"] = "z", scenes: Sequence[str] = (), steps: int = 0,
+    dataset: str | None = None, up: Literal["z", "y", "x"] = "z", scenes: Sequence[str] = (), consecutive: bool = False,
+    min_overlap: float = MIN_OVERLAP, pairs: Literal["overlap", "gt"] = "overlap", steps: int = 0,
     published: bool = False, mode: Mode = "full", voting: Voting = "none", augmentation: str = "",
     readout: Sequence[str] = (), device: str = "auto", on_progress: Callable[[str], None] | None = None,
 ) -> Table | Retrieval | Registration | SegmentationTable | PartTable:
@@ -76,7 +78,8 @@ def evaluate(
     epochs, mode, augmentation, published: of fine-tuning (see downstream/tuning.py); voting: of finetune. 0 epochs
         takes its own, "" the recipe's augmentation. What finetune has finished at Ctrl-C is saved.
     readout: what probes, robustness and retrieval read of a patch transformer; () as the recipe has it.
-    scenes: of registration, steps, published: of segmentation; see recipes/evaluate_scenes.py.
+    scenes, consecutive, min_overlap, pairs: of registration, steps, published: of segmentation; see
+        recipes/evaluate_scenes.py.
     """
     check_protocol(protocol)
     check_kind(protocol, run)
@@ -86,7 +89,8 @@ def evaluate(
         "shots": (tuple(shots), SHOTS), "trials": (trials, TRIALS), "epochs": (epochs, 0),
         "supervised-seconds": (supervised_seconds, 0.0), "scenes": (tuple(scenes), ()), "steps": (steps, 0),
         "published": (published, False), "mode": (mode, "full"), "voting": (voting, "none"),
-        "augmentation": (augmentation, ""), "readout": (tuple(readout), ()),
+        "augmentation": (augmentation, ""), "readout": (tuple(readout), ()), "consecutive": (consecutive, False),
+        "min-overlap": (min_overlap, MIN_OVERLAP), "pairs": (pairs, "overlap"),
     })
     if protocol in OF_SCENES:
         if up != "z":
@@ -94,7 +98,8 @@ def evaluate(
         same = {"data_root": data_root, "dataset": dataset, "draws": draws, "seed": seed, "device": device,
                 "on_progress": on_progress}
         if protocol == "registration":
-            return evaluate_registration(run, scenes=scenes, **same)
+            return evaluate_registration(
+                run, scenes=scenes, consecutive=consecutive, min_overlap=min_overlap, pairs=pairs, **same)
         return evaluate_segmentation(run, labels=labels_per_class, steps=steps, published=published, **same)
     if protocol == "linear-report" and tuple(labels_per_class or (None,)) != (None,):
         raise ConfigError("linear-report knows no few labels, as the report did not: leave --labels out, or use linear")

@@ -16,11 +16,14 @@ WAYS, SHOTS, TRIALS, DRAWS = (5, 10), (10, 20), 10, 3
 PROBED = ("labels", "draws", "supervised-seconds", "readout")
 TRIED = ("ways", "shots", "trials")
 TUNED = ("epochs", "mode", "augmentation", "published")
+PAIRED = ("consecutive", "min-overlap", "pairs")
+MIN_OVERLAP = 0.3
 KNOWS = {  # the flags that each protocol takes, of those that not all take
     "linear": PROBED, "svm": PROBED, "knn": PROBED, "few-shot": (*TRIED, "readout"), "robustness": ("draws", "readout"),
     "finetune": ("labels", "draws", "voting", *TUNED), "finetune-best-on-test": ("labels", "draws", "voting", *TUNED),
     "few-shot-finetune": (*TRIED, *TUNED), "svm-released": ("draws",),
-    "retrieval": ("draws", "readout"), "linear-report": ("labels", "draws"), "registration": ("draws", "scenes"),
+    "retrieval": ("draws", "readout"), "linear-report": ("labels", "draws"),
+    "registration": ("draws", "scenes", *PAIRED),
     "segmentation": ("labels", "draws", "steps", "published"), "zero-shot": ("draws",),
     "part-segmentation": ("labels", "draws", "epochs", "published"),
 }

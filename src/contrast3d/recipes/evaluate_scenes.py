@@ -7,11 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
+from contrast3d.data.fragment_files import with_gt_pairs
 from contrast3d.data.rooms import Rooms
 from contrast3d.data.s3dis import S3DIS
 from contrast3d.data.scannet import ScanNet
 from contrast3d.data.scenes import SceneSet
+from contrast3d.data.three_d_match import list_scenes
+from contrast3d.downstream.matching import Protocol
 from contrast3d.downstream.registration import Registration, registration
 from contrast3d.downstream.results import provenance
 from contrast3d.downstream.segmentation_table import SegmentationTable
@@ -22,6 +26,7 @@ from contrast3d.engine.distributed import pick_device
 from contrast3d.errors import ConfigError
 from contrast3d.ops.voxels import voxelize
 from contrast3d.recipes import scene_sources as sources
+from contrast3d.recipes.evaluate_flags import MIN_OVERLAP
 from contrast3d.recipes.runs import Run
 from contrast3d.recipes.scene_contrast import CHANNELS, SceneRecipe
 
@@ -34,28 +39,40 @@ SEGMENTATION_MOMENTUM = 0.02  # of batch norm, as released
 
 
 def evaluate_registration(
-    run: Run, *, data_root: Path, dataset: str | None = None, scenes: Sequence[str] = (), draws: int = 3, seed: int = 0,
+    run: Run, *, data_root: Path, dataset: str | None = None, scenes: Sequence[str] = (), consecutive: bool = False,
+    min_overlap: float = MIN_OVERLAP, pairs: Literal["overlap", "gt"] = "overlap", draws: int = 3, seed: int = 0,
     device: str = "auto", on_progress: Callable[[str], None] | None = None,
 ) -> Registration:
     """Register the views of scenes that the run did not train on; saves one result per metric.
 
     dataset: other than the recipe's: Rooms, 3DMatch, ScanNet or a folder of scenes. scenes: which of them, by name;
     default the recipe's `test_scenes`, of another data set all. Rooms are those of the test split. Of an upright recipe
-    the views are levelled first, for all contestants.
+    the views are levelled first, for all contestants. consecutive, min_overlap: which pairs, see
+    `fragments.overlapping`; pairs: "gt" takes those of the gt.log beside the scenes instead. Results and their files
+    are called by these where they are not as by default.
     """
     recipe, target = run.recipe, pick_device(device)
+    if not 0 < min_overlap <= 1:
+        raise ConfigError(f"--min-overlap {min_overlap:g}; expected a share above 0 and up to 1")
+    which = {"consecutive": consecutive, "overlap": min_overlap, "pairs": pairs}
+    Protocol(**which)  # what contradicts itself is told before any scene is read
     if recipe.upright and dataset not in (None, sources.ROOMS, recipe.dataset):
         warnings.warn(f"{run.title} reads upright views: those of {dataset} are levelled by their poses, whose z axis "
                       "must point up", stacklevel=2)
-    chosen = sources.as_trained(_registered(recipe, data_root, dataset, tuple(scenes)), recipe.upright)
+    folder = _folder_of(dataset or recipe.dataset, data_root) if pairs == "gt" else None
+    chosen = _registered(recipe, data_root, dataset, tuple(scenes))
+    if folder is not None:  # before they are levelled: the list has poses of the fragments as they are
+        chosen = [with_gt_pairs(scene, folder) for scene in chosen]
+    chosen = sources.as_trained(chosen, recipe.upright)
     trained = run.trained()
     encoder = run.encoder().to(target)
     found = registration(
         encoder, chosen, name=run.title, dataset=dataset or recipe.dataset, draws=draws, seed=seed,
-        make_untrained=lambda s: recipe.make_encoder(s).to(target), on_progress=on_progress,
+        make_untrained=lambda s: recipe.make_encoder(s).to(target), on_progress=on_progress, **which,
     )
+    called = "-".join(["registration", *map(_plain, found.protocol.departures), _plain(found.dataset)])
     for result in found.to_results(run.name, seed=recipe.seed, **provenance(target)):
-        run.folder.save_result(f"registration-{_plain(found.dataset)}-{result['metric']}", {
+        run.folder.save_result(f"{called}-{result['metric']}", {
             **result, "scenes": [s.name for s in chosen], "leveled": recipe.upright, "overrides": run.overrides(),
             **trained})
     return found
@@ -73,6 +90,16 @@ def _registered(recipe: SceneRecipe, data_root: Path, dataset: str | None, names
         raise ConfigError("the run was trained on all scenes of its data set. Try: --dataset another, or --scenes NAME "
                           "of one that you know it was not trained on")
     return sources.named(found, names) if names else found
+
+
+def _folder_of(dataset: str, data_root: Path) -> Path:
+    """Where the files of the scenes are, and so their lists of pairs."""
+    if dataset == sources.ROOMS:
+        raise ConfigError("--pairs gt takes the gt.log of fragments, and generated rooms have none: leave it out")
+    if dataset == "3DMatch":
+        return list_scenes(data_root)[0].parent
+    place = data_root if dataset == "ScanNet" else Path(dataset)
+    return place.parent if place.is_file() else place
 
 
 def evaluate_segmentation(

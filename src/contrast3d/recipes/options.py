@@ -41,6 +41,10 @@ class EvaluateOptions:
         augmentation: of fine-tuning, a preset other than the recipe's: scale-shift, rotate-up, objects ...
         scenes: of registration, which scenes of the data set, by name or a part of it; default those that the recipe
             kept from training.
+        consecutive: of registration, also pairs of views that follow each other, as PPFNet and FCGF count them.
+        min_overlap: of registration, share of a view that the other one must see too.
+        pairs: of registration, overlap takes the pairs that overlap enough; gt exactly those of the gt.log beside each
+            scene (NAME-evaluation/gt.log), as 3DMatch publishes them.
         steps: of segmentation, optimiser steps of each training; 0 takes 300.
         published: train as the released scripts do, the best weights being those best on test: only to compare with
             such papers. Of fine-tuning, as ReCon's (of standard blocks: Point-MAE's) do, for 301 epochs; of
@@ -66,6 +70,9 @@ class EvaluateOptions:
     voting: Literal["none", "mean", "published"] = "none"
     augmentation: str = ""
     scenes: tuple[str, ...] = ()
+    consecutive: bool = False
+    min_overlap: float = 0.3
+    pairs: Literal["overlap", "gt"] = "overlap"
     steps: int = 0
     published: bool = False
     device: str = "auto"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from contrast3d.errors import ConfigError
 
@@ -49,3 +50,45 @@ class PairsOptions:
         if self.intrinsics and not (len(self.intrinsics) == 4 and min(self.intrinsics) > 0):
             given = " ".join(f"{value:g}" for value in self.intrinsics)
             raise ConfigError(f"--intrinsics {given}; expected FX FY CX CY, in pixels")
+
+
+MOST_PIXELS = 200_000_000  # of the frames of a room, which are all in memory at once
+
+
+@dataclass(frozen=True)
+class RoomsOptions:
+    """RGB-D recordings of generated rooms, in the layout of ScanNet's exported frames, one folder each.
+
+    Attributes:
+        out: folder to write, -o for short; rooms that it has with the same options are not made again.
+        count: rooms, the first ones of the split.
+        split: train, val or test; splits have no room in common.
+        frames: of each room, along one walk.
+        width: pixels.
+        height: pixels.
+        meshes: a folder of furniture meshes, or a Sweet Home 3D library (.sh3f), to mix in; Debian's package
+            sweethome3d-furniture has its libraries in /usr/share/sweethome3d/furniture.
+        restart: make all rooms again.
+        threads: CPU threads; 0 takes all that torch sees.
+        quiet: no progress bar.
+    """
+
+    out: Path
+    count: int = 4
+    split: Literal["train", "val", "test"] = "train"
+    frames: int = 30
+    width: int = 320
+    height: int = 240
+    meshes: Path | None = None
+    restart: bool = False
+    threads: int = 0
+    quiet: bool = False
+
+    def __post_init__(self):
+        for name, least, most in (("count", 1, 10_000), ("frames", 1, 10_000), ("width", 2, 4096), ("height", 2, 4096)):
+            if not least <= getattr(self, name) <= most:
+                raise ConfigError(f"--{name} {getattr(self, name)}; expected {least} to {most:,}")
+        pixels = self.frames * self.width * self.height
+        if pixels > MOST_PIXELS:
+            raise ConfigError(f"{self.frames} frames of {self.width} x {self.height} are {pixels:,} pixels; expected "
+                              f"{MOST_PIXELS:,} at most. Try: a smaller --frames, --width or --height")

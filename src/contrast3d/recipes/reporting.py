@@ -191,7 +191,7 @@ def column_of(result: dict) -> str:
     """What a table calls the column: a number of labels per class, the condition of the protocol, or the metric."""
     if result.get("metric") == METRIC:
         return "mAP"
-    if result.get("protocol") == "registration":
+    if str(result.get("protocol")).partition(" ")[0] == "registration":  # what follows is which pairs, if not the usual
         return "all pairs"
     return str(result.get("labels_per_class", result.get("condition")))
 

@@ -51,6 +51,7 @@ class SceneRecipe:
         width: factor on the widths of its layers; 1 is the paper's, 37.8 million parameters.
         out_channels: width of the features of points.
         norm_momentum: of batch norm outside of the residual blocks.
+        sync_norm: statistics of batch norm over all processes; --no-sync-norm is each by itself, as released.
         feature_noise: standard deviation of noise on the input features, which are ones.
         max_angle: views are turned about a random axis by up to so many degrees; 180 as released.
         upright: views keep the vertical of the world's z axis, and are turned about it by any angle; for what reads
@@ -63,6 +64,7 @@ class SceneRecipe:
         lr: peak learning rate.
         momentum: of sgd.
         weight_decay: on weights, not on biases and norms.
+        decay_all: on those too, as released.
         schedule: cosine, poly (0.9), step (a factor every step_epochs) or constant.
         step_epochs: epochs between two drops of the step schedule.
         step_gamma: factor of each drop.
@@ -94,6 +96,7 @@ class SceneRecipe:
     width: float = 1.0
     out_channels: int = 32
     norm_momentum: float = 0.05
+    sync_norm: bool = True
     feature_noise: float = 0.01
     max_angle: float = 180.0
     upright: bool = False
@@ -105,6 +108,7 @@ class SceneRecipe:
     lr: float = 0.1
     momentum: float = 0.8
     weight_decay: float = 1e-4
+    decay_all: bool = False
     schedule: Literal["cosine", "poly", "step", "constant"] = "cosine"
     step_epochs: int = 1
     step_gamma: float = 0.99
@@ -163,13 +167,17 @@ class SceneRecipe:
         """The network with fresh weights; the same seed gives the same weights."""
         import torch
 
+        from contrast3d.nn.batch_norm import BatchNorm
         from contrast3d.nn.sparse_unet import SparseUNet
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed if seed is None else seed)
             out = self.out_channels if self.method == "point-contrast" else None
-            return SparseUNet(CHANNELS, out, self.depth, width=self.width, voxel_size=self.voxel_size,
-                              norm_momentum=self.norm_momentum)
+            encoder = SparseUNet(CHANNELS, out, self.depth, width=self.width, voxel_size=self.voxel_size,
+                                 norm_momentum=self.norm_momentum)
+        for norm in (m for m in encoder.modules() if isinstance(m, BatchNorm)):
+            norm.alone = not self.sync_norm
+        return encoder
 
     def make_method(self, num_classes: int = 0) -> nn.Module:
         """The method around a fresh network. num_classes: of supervised pre-training."""

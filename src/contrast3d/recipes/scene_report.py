@@ -11,7 +11,6 @@ import torch
 from contrast3d.data.scene_views import SceneViews
 from contrast3d.downstream.fragments import thinned
 from contrast3d.downstream.matching import METRICS, describing
-from contrast3d.downstream.segmentation_table import METRICS as SEGMENTATION_METRICS
 from contrast3d.engine.distributed import pick_device
 from contrast3d.ops.radius_matches import correspondences
 from contrast3d.recipes import scene_sources as sources
@@ -23,6 +22,7 @@ from contrast3d.report.tables import ResultTable
 
 PAIRS, SCANS = 3, 4
 SEGMENTED = "segmented"  # results of this name hold rooms to show
+WEIGHTS = {"mean_iou": "after the last step", "mean_iou_best": "of the weights that were best on {on}"}
 
 
 def report_scenes(run: Run, data_root: Path, path: Path | None = None, device: str = "auto") -> Path:
@@ -103,29 +103,47 @@ def segmented_rooms(kept: dict) -> tuple[list[SegmentedRoom], tuple[str, ...]]:
 
 
 def tables(results: dict[str, dict], step: int | None = None) -> list[ResultTable]:
-    """One table of registration for each data set that the run was evaluated on, and one of each segmentation protocol.
+    """One table of each registration and each segmentation protocol, for each data set the run was evaluated on.
 
     step: of the run's weights; a note marks what was measured on others.
     """
     found = []
-    for dataset in dict.fromkeys(r["dataset"] for r in results.values() if r.get("protocol") == "registration"):
-        mine = {r["metric"]: r for r in results.values()
-                if r.get("protocol") == "registration" and r["dataset"] == dataset}
+    registered = [r for r in results.values() if str(r.get("protocol")).partition(" ")[0] == "registration"]
+    for dataset, protocol in dict.fromkeys((r["dataset"], r["protocol"]) for r in registered):
+        mine = {r["metric"]: r for r in registered if (r["dataset"], r["protocol"]) == (dataset, protocol)}
         metrics = [m for m in METRICS if m in mine]
         note = (f"{mine[metrics[0]]['pairs']} pairs of views, in %. FMR: the share of pairs with more than 5 % (20 %) "
                 "of right matches; registration recall: with a pose found by RANSAC within 20 cm.")
         columns, headings = [mine[m] for m in metrics], [METRICS[m] for m in metrics]
-        found.append(_table(f"{dataset}: registration", columns, headings, note, step))
-    segmented = [r for r in results.values() if r.get("metric") == SEGMENTATION_METRICS[0] and "condition" in r]
-    # another number of steps is another protocol, whose columns are no like to compare with
-    kinds = dict.fromkeys((r["dataset"], r["protocol"], r.get("data_hash")) for r in segmented)
-    for kind in kinds:
-        mine = [r for r in segmented if (r["dataset"], r["protocol"], r.get("data_hash")) == kind]
-        mine.sort(key=lambda r: _leading(r["condition"]))
-        note = (f"Mean IoU over classes in %, of voxels, after the last step; mean ± standard deviation over "
-                f"{len(mine[0]['values'])} draws of the training scenes.")
-        found.append(_table(f"{kind[0]}: {kind[1]}", mine, [r["condition"] for r in mine], note, step))
+        found.append(_table(f"{dataset}: {protocol}", columns, headings, note, step))
+    for metric, weights in WEIGHTS.items():
+        segmented = [r for r in results.values() if r.get("metric") == metric and "condition" in r]
+        # another number of steps is another protocol, whose columns are no like to compare with
+        kinds = dict.fromkeys((r["dataset"], r["protocol"], r.get("data_hash")) for r in segmented)
+        for kind in kinds:
+            mine = [r for r in segmented if (r["dataset"], r["protocol"], r.get("data_hash")) == kind]
+            mine.sort(key=lambda r: _leading(r["condition"]))
+            on = mine[0]["chosen"][0]["on"] if mine[0].get("chosen") else "validation"
+            note = (f"Mean IoU over classes in %, of voxels, {weights.format(on=on)}; mean ± standard deviation over "
+                    f"{len(mine[0]['values'])} draws of the training scenes.")
+            title = f"{kind[0]}: {kind[1]}" + (", best weights" if metric == "mean_iou_best" else "")
+            found.append(_table(title, mine, [r["condition"] for r in mine], note, step))
+            if metric == "mean_iou" and mine[-1].get("classes"):
+                found.append(_class_table(f"{kind[0]}: {kind[1]}", mine[-1], step))
     return found
+
+
+def _class_table(title: str, result: dict, step: int | None) -> ResultTable:
+    """IoU of each class at one share of the scenes, contestants side by side."""
+    from contrast3d.recipes.reporting import stale_note
+
+    columns = {name: b["classes"] for name, b in result["baselines"].items() if b.get("classes")}
+    columns[result["recipe"]] = result["classes"]
+    cell = lambda iou: None if iou is None else (iou, None)  # noqa: E731
+    rows = [(name, [cell(column.get(name)) for column in columns.values()]) for name in result["classes"]]
+    note = f"IoU of each class in %, of voxels, after the last step, {result['condition']}; mean over the draws."
+    return ResultTable(f"{title}, classes", ("", *columns), rows, mark_best=False,
+                       note=note + stale_note([result], ["IoU"], step))
 
 
 def _table(title: str, columns: list[dict], headings: list[str], note: str, step: int | None) -> ResultTable:

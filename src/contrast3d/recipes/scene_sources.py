@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,12 +21,19 @@ from contrast3d.tally import Tally
 ROOMS = "Rooms"
 HASHED = 4096  # points of each scene that its hash is of
 EXPECTED = "scenes, one .npz each; as --dataset also Rooms, 3DMatch or ScanNet"
+MANIFEST = "prepared.json"  # what `data prepare pairs` knows of the scenes of its folder
+USUAL = 0.3  # overlap from which on pairs were searched for in files that do not say
+PREPARE = "contrast3d data prepare pairs SCANS -o FOLDER"
 
 
 def scenes_of(
     dataset: str, data_root: Path, *, rooms: int, frames: int, split: str = "train", quiet: bool = False
 ) -> list[SceneViews]:
-    """The views of all scenes, without pairs where none were looked for. rooms, frames: how many of generated ones."""
+    """The views of all scenes, without pairs where none were looked for. rooms, frames: how many of generated ones.
+
+    Pairs are as they are stored: whoever asks for less overlap than `SceneViews.min_overlap` searches again, as
+    `paired` does for training and `fragments.overlapping` for registration.
+    """
     if dataset == ROOMS:
         return _filmed(split, rooms, frames, quiet)
     if dataset == "3DMatch":
@@ -34,30 +43,83 @@ def scenes_of(
 
 def _prepared(folder: Path) -> list[SceneViews]:
     """The scenes that `data prepare pairs` wrote to a folder, by name; or one of its files."""
-    files = sorted(p for p in folder.glob("*.npz") if not p.name.startswith("."))
-    files = [folder] if folder.is_file() else files
+    files = [folder] if folder.is_file() else _listed(folder)
     if not files:
-        raise MissingDataError(str(folder), "no scenes" if folder.exists() else "no such folder", EXPECTED,
-                               "contrast3d data prepare pairs SCANS -o FOLDER")
+        found = "no scenes" if folder.exists() else "no such folder"
+        raise MissingDataError(str(folder), found, EXPECTED, PREPARE)
     found, _, broken = read_each(load_views, files)
     judge_broken(str(folder), broken, len(files))
     return found
 
 
+def _listed(folder: Path) -> list[Path]:
+    """The files of a folder that its manifest names; a warning tells of others. All of them, where it has none."""
+    files = sorted(p for p in folder.glob("*.npz") if not p.name.startswith("."))
+    known = read_manifest(folder)
+    if known is None:
+        return files
+    others = [path.name for path in files if path.stem not in known]
+    missing = sorted(f"{name}.npz" for name in known.keys() - {path.stem for path in files})
+    if others:
+        warnings.warn(f"{folder}: {MANIFEST} does not name {some_of(others)}, not read. Try: {PREPARE}, or another "
+                      "folder for scenes that it did not make", UserWarning, stacklevel=2)
+    if missing:
+        warnings.warn(f"{folder}: {MANIFEST} names {some_of(missing)}, not there. Try: {PREPARE}, to make them again",
+                      UserWarning, stacklevel=2)
+    return [path for path in files if path.stem in known]
+
+
+def read_manifest(folder: Path) -> dict[str, dict] | None:
+    """By name, what `data prepare pairs` remembers of the scenes of a folder; None where it is missing or damaged."""
+    try:
+        scenes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        whole = {"how", "skipped", "views", "pairs"}
+        return {name: scene for name, scene in scenes.items() if whole <= set(scene) and "source" in scene["how"]}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return None
+
+
+def some_of(names: Sequence[str], most: int = 5) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
+
+
 def paired(scenes: Sequence[SceneViews], min_overlap: float, quiet: bool = False) -> list[SceneViews]:
-    """The scenes with their pairs of views that overlap so much, looked for where none are stored."""
+    """The scenes with their pairs of views that overlap so much, looked for where none are stored, or too few."""
+    few = [scene for scene in scenes if len(scene.pairs) and _searched_from(scene) > min_overlap]
+    if few:
+        warnings.warn(f"{some_of([scene.name for scene in few])}: prepared with pairs that overlap by "
+                      f"{_searched_from(few[0]):.0%} or more, and {min_overlap:.0%} is asked for: searched again, for "
+                      f"this run. To store the pairs: {PREPARE} --min-overlap {min_overlap:g}",
+                      UserWarning, stacklevel=2)
     found = []
     with Tally(len(scenes), "scenes searched for pairs", quiet) as tally:
         for i, scene in enumerate(scenes):
-            found.append(_kept(scene, min_overlap) if len(scene.pairs) else with_pairs(scene, min_overlap=min_overlap))
+            enough = _searched_from(scene) <= min_overlap
+            found.append(_kept(scene, min_overlap) if enough else with_pairs(scene, min_overlap))
             tally.update(i + 1)
     return found
+
+
+def _searched_from(scene: SceneViews) -> float:
+    """The overlap from which on all pairs are listed; infinite where none were looked for.
+
+    A file that does not say was made from the usual one, or, where it lists pairs that overlap less, from those.
+    """
+    if scene.min_overlap is not None:
+        return scene.min_overlap
+    if not len(scene.pairs):
+        return float("inf")
+    least = float(scene.overlaps[scene.overlaps > 0].min(initial=USUAL))
+    return min(USUAL, round(least, 6))  # float32 of 0.1 is more than 0.1
 
 
 def _kept(scene: SceneViews, min_overlap: float) -> SceneViews:
     """Without the stored pairs that overlap less; those whose overlap is not stored, 0, stay."""
     enough = (scene.overlaps >= min_overlap) | (scene.overlaps == 0)
-    return dataclasses.replace(scene, pairs=scene.pairs[enough], overlaps=scene.overlaps[enough])
+    return dataclasses.replace(scene, pairs=scene.pairs[enough], overlaps=scene.overlaps[enough],
+                               min_overlap=min_overlap)
 
 
 def named(scenes: Sequence[SceneViews], names: Sequence[str]) -> list[SceneViews]:

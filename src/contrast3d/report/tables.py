@@ -23,7 +23,7 @@ class ResultTable:
     note: how to read it: the protocol, the seeds, what the columns are.
     ours: names of the rows that stand out; the others are baselines.
     percent: cells are shares and shown times 100; False: shown as they are.
-    higher_is_better: which end of a column is marked best.
+    higher_is_better: which end of a column is marked best. mark_best: False where rows are no rivals.
     """
 
     title: str
@@ -33,6 +33,7 @@ class ResultTable:
     ours: Sequence[str] = ()
     percent: bool = True
     higher_is_better: bool = True
+    mark_best: bool = True
 
     def __post_init__(self):
         for name, cells in self.rows:
@@ -41,7 +42,9 @@ class ResultTable:
                 raise DataError(f"table {self.title!r}, row {name!r}", f"{len(cells)} cells", expected)
 
     def best(self, column: int) -> float | None:
-        """The best mean of a column of cells, or None when it is empty."""
+        """The best mean of a column of cells, or None when it is empty or nothing is to be marked."""
+        if not self.mark_best:
+            return None
         means = [c[column][0] for _, c in self.rows if c[column] and math.isfinite(c[column][0])]
         return (max if self.higher_is_better else min)(means) if means else None
 

@@ -43,6 +43,7 @@ def farthest_points(points: Tensor, m: int, first: Tensor) -> Tensor:
     return out
 
 
-def compile_one() -> None:
-    """Raises what Triton raises where it cannot compile."""
-    farthest_points(torch.zeros(1, 2, 3, device="cuda"), 1, torch.zeros(1, dtype=torch.int64, device="cuda"))
+def try_out(device: torch.device) -> None:
+    """Raises what Triton raises where it cannot compile or run: the largest cloud."""
+    points = torch.zeros(1, MOST_POINTS, 3, device=device)
+    farthest_points(points, 2, torch.zeros(1, dtype=torch.int64, device=device)).tolist()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from types import ModuleType
 
+import torch
 from torch import Tensor
 
 from contrast3d.ops.portable import is_portable
@@ -16,18 +17,23 @@ from contrast3d.ops.portable import is_portable
 
 def fused(name: str, tensor: Tensor) -> ModuleType | None:
     """The module `kernels/NAME_triton.py` on CUDA, outside of `portable()`; None where plain torch has to do."""
-    return _module(name) if tensor.device.type == "cuda" and not is_portable() else None
+    return _module(name, tensor.device) if tensor.device.type == "cuda" and not is_portable() else None
 
 
 @lru_cache
-def _module(name: str) -> ModuleType | None:
-    """torch brings Triton along on Linux; it wants a C compiler, which not every machine has."""
+def _module(name: str, device: torch.device) -> ModuleType | None:
+    """torch brings Triton along on Linux; it wants a C compiler, which not every machine has.
+
+    What the module will need is compiled and run before it is trusted: not every GPU has room for its blocks.
+    """
     try:
         module = importlib.import_module(f"contrast3d.ops.kernels.{name}_triton")
     except ImportError:
         return None
     try:
-        module.compile_one()
+        module.try_out(device)
+    except torch.OutOfMemoryError:
+        raise  # says nothing about the kernels, and is not remembered
     except Exception as error:  # of many kinds, and none of them keeps torch from doing the work
         reason = str(error).strip().partition("\n")[0]
         warnings.warn(f"no Triton kernels for {name} ({reason}); plain torch does it, more slowly", stacklevel=3)

@@ -97,10 +97,13 @@ def weight_gradient(features: Tensor, grad: Tensor, table: Tensor) -> Tensor:
     return out.sum(0) if parts > 1 else out[0]
 
 
-def compile_one() -> None:
-    """Raises what Triton raises where it cannot compile."""
-    one = torch.zeros(1, 1, 1, device="cuda")
-    products(one[0], one, torch.zeros(1, 1, dtype=torch.int32, device="cuda"))
+def try_out(device: torch.device) -> None:
+    """Raises what Triton raises where it cannot compile or run: both kernels, both types, the largest blocks."""
+    table = torch.zeros(1, FEW, dtype=torch.int32, device=device)
+    for dtype in (torch.float32, torch.bfloat16):
+        features = torch.zeros(FEW, 128, dtype=dtype, device=device)
+        products(features, features[None, :128], table)
+        weight_gradient(features, features, table).sum().item()
 
 
 def _block(size: int, most: int) -> int:

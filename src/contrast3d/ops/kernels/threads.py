@@ -36,12 +36,13 @@ def _pool(workers: int) -> ThreadPoolExecutor:
     return _pools[key]
 
 
-def run(kernel: Callable, count: int, *args, threads: int | None = None) -> None:
+def run(kernel: Callable, count: int, *args, threads: int | None = None, least: int = 1) -> None:
     """Call `kernel(*args, start, stop)` over pieces of range(count), one per torch thread.
 
     The caller's own thread computes the first piece. An exception in any piece is raised here.
+    least: how many of `count` a thread of its own is worth starting for.
     """
-    pieces = min(threads or torch.get_num_threads(), count)
+    pieces = min(threads or torch.get_num_threads(), max(1, count // least))
     if pieces <= 1:
         if count:
             kernel(*args, 0, count)
