@@ -169,6 +169,15 @@ def test_batch_norm_is_torch_s_in_one_process():
     torch.testing.assert_close(ours.running_var, theirs.running_var)
 
 
+def test_batch_norm_alone_asks_no_other_process(monkeypatch):
+    monkeypatch.setattr("contrast3d.nn.batch_norm.world_size", lambda: 2)
+    monkeypatch.setattr("contrast3d.nn.batch_norm.world_sum", lambda x: 2 * x + 1)  # what the other one has
+    ours, theirs, x = BatchNorm(4), nn.BatchNorm1d(4), torch.randn(10, 4)
+    assert not torch.allclose(ours(x), theirs(x))
+    ours.alone = True
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
 @pytest.mark.parametrize("kwargs", [
     {"embed_dim": 33}, {"k": 0}, {"readout": ("median",)}, {"strides": (1,)}, {"layers": ()}, {"layers": ((8, 8, 8),)},
 ])

@@ -26,6 +26,7 @@ from contrast3d.engine.loop import Outcome
 from contrast3d.engine.run_dir import RunDir
 from contrast3d.errors import ConfigError, DataError
 from contrast3d.methods.point_contrast import PointContrast
+from contrast3d.nn.batch_norm import BatchNorm
 from contrast3d.recipes import table
 from contrast3d.recipes.machine import Machine
 from contrast3d.recipes.pretrain import next_commands, pretrain
@@ -244,6 +245,8 @@ def test_full_size():
     encoder = table.find("point-contrast-scannet").make_encoder()
     assert sum(p.numel() for p in encoder.parameters()) == 37_847_808
     assert (encoder.dense_dim, encoder.voxel_size, encoder.stem_norm.momentum) == (32, 0.025, 0.05)
+    assert all(m.alone for m in encoder.modules() if isinstance(m, BatchNorm))
+    assert not any(m.alone for m in TINY.make_encoder().modules() if isinstance(m, BatchNorm))
 
 
 def test_the_released_values():
@@ -257,6 +260,7 @@ def test_the_released_values():
         assert (recipe.optimizer, recipe.max_angle, recipe.num_pairs, recipe.num_candidates) == (
             "sgd", 180.0, 4096, 1024)
         assert not recipe.scale_views
+        assert recipe.training().decay_all
 
 
 def test_fields_reach_the_method_and_the_loader():
