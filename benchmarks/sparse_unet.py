@@ -264,8 +264,8 @@ def network_case(s: Sizes, backward: bool, low: bool = False, peaks: bool = Fals
     note = "Batch norm, ReLU, sums and concatenations pass over memory on top."
     if peaks:
         ours, theirs = (fresh_peak_mb(side, low) for side in ("ours", "reference"))
-        note += (f" In a process of its own three steps take {ours:.0f} MB, the reference's in float32 {theirs:.0f} MB, "
-                 "gradients included.")
+        note += (f" In a process of its own three steps take {ours:.0f} MB, the reference's in float32 {theirs:.0f} "
+                 "MB, gradients included.")
     return Case(lambda: run(net, backward, low), flops, 0.0, note, reference, None if low else difference,
                 wanted_ratio=None if low else 1.6, as_in_training=True)
 
