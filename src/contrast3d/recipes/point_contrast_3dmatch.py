@@ -3,7 +3,7 @@
     contrast3d pretrain point-contrast-3dmatch --data-root FOLDER
     contrast3d evaluate registration runs/point-contrast-3dmatch --data-root FOLDER
 
-With hotel_uc, hotel_umd and mit_lab to train on, 22 minutes on one thread: feature-match recall 60.5 +- 2.6 % on home_md
+With hotel_uc, hotel_umd and mit_lab to train on, 22 minutes on a thread: feature-match recall on home_md 60.5 +- 2.6 %
 (three seeds), FPFH 44.8, untrained 1.8.
 """
 
