@@ -19,6 +19,7 @@ _ARRAYS = {  # what a file holds: the kinds of its type, and its shape, -1 for a
     "xyz_mm": ("i", (-1, 3)), "offset": ("iu", (-1,)), "pose": ("f", (-1, 4, 4)), "frames": ("iu", (-1, 2)),
     "pairs": ("iu", (-1, 2)), "overlap": ("f", (-1,)), "min_overlap": ("f", ()),
 }
+USUAL_OVERLAP = 0.3  # PointContrast's, from which on pairs are searched for unless something else is asked for
 _OPTIONAL = {"frames", "pairs", "overlap", "min_overlap"}
 # What zipfile, zlib and numpy raise on damaged bytes: a length out of the air wants more memory than there is.
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
@@ -63,6 +64,19 @@ class SceneViews:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @property
+    def searched_from(self) -> float:
+        """The overlap from which on all pairs are listed; infinite where none were looked for.
+
+        Where it is unknown it was the usual one, or, where pairs that overlap less are listed, theirs.
+        """
+        if self.min_overlap is not None:
+            return self.min_overlap
+        if not len(self.pairs):
+            return float("inf")
+        least = float(self.overlaps[self.overlaps > 0].min(initial=USUAL_OVERLAP))
+        return min(USUAL_OVERLAP, round(least, 6))  # float32 of 0.1 is more than 0.1
 
     def points(self, view: int) -> np.ndarray:
         """(N, 3) float32, metres, in the view's own frame."""

@@ -12,7 +12,6 @@ from contrast3d.data.scene_views import SceneViews
 from contrast3d.errors import ConfigError, DataError
 
 SAME_PLACE = 0.075  # metres; as far as the overlap of views reaches
-USUAL = 0.3  # overlap from which on the pairs of a file were searched for, where it does not say
 
 
 @dataclass(frozen=True)
@@ -92,15 +91,10 @@ def overlapping(scene: SceneViews, least: float = 0.3, consecutive: bool = False
     if not 0 <= least <= 1:
         raise ConfigError(f"an overlap of {least}; expected a share between 0 and 1")
     known = len(scene.pairs) and scene.overlaps.all()  # 0 is what a file without overlaps reads as
-    known = known and _searched_from(scene) <= least
+    known = known and scene.searched_from <= least
     pairs, overlaps = (scene.pairs, scene.overlaps) if known else find_pairs(scene, least)
     far = pairs[:, 1] - pairs[:, 0] > (0 if consecutive else 1)
     return pairs[far & (overlaps >= least)]
-
-
-def _searched_from(scene: SceneViews) -> float:
-    """The overlap from which on a scene lists its pairs; of files that do not say, the usual one, or their least."""
-    return min(USUAL, float(scene.overlaps.min())) if scene.min_overlap is None else scene.min_overlap
 
 
 def listed(scene: SceneViews) -> np.ndarray:

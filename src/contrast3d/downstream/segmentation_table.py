@@ -152,18 +152,16 @@ class SegmentationTable:
                 if ours is None:
                     continue
                 others = {n: self.cell(n, share, metric, on, at) for n in self.contestants if n != self.ours}
-
-                def of_class(who: str, metric=metric, share=share, on=on, at=at) -> dict[str, float | None] | None:
-                    return self.class_iou(who, share, on, at) if metric == "mean_iou" else None
-
+                classes = {n: self.class_iou(n, share, on, at) if metric == "mean_iou" else None
+                           for n in self.contestants}
                 results.append({
                     "recipe": recipe, "protocol": self.protocol, "dataset": self.dataset,
                     "metric": metric + "_points" * (on == "points") + "_best" * (at == "best"),
                     "condition": self.column(share), "mean": ours.mean, "std": ours.std, "values": list(ours.values),
                     "seeds": list(self.seeds), "pretraining_seed": seed,
                     "baselines": {
-                        n: {"mean": c.mean, "std": c.std, "classes": of_class(n)} for n, c in others.items() if c},
-                    "classes": of_class(self.ours),
+                        n: {"mean": c.mean, "std": c.std, "classes": classes[n]} for n, c in others.items() if c},
+                    "classes": classes[self.ours],
                     "paper": paper if (metric, on, share) == ("mean_iou", "voxels", 1.0) else None,
                     "chosen": [{"step": o.step, "on": self.best_of, "scenes": list(o.scenes)}
                                for o in self.outcomes[self.ours, share]],

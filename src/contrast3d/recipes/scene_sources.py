@@ -22,7 +22,6 @@ ROOMS = "Rooms"
 HASHED = 4096  # points of each scene that its hash is of
 EXPECTED = "scenes, one .npz each; as --dataset also Rooms, 3DMatch or ScanNet"
 MANIFEST = "prepared.json"  # what `data prepare pairs` knows of the scenes of its folder
-USUAL = 0.3  # overlap from which on pairs were searched for in files that do not say
 PREPARE = "contrast3d data prepare pairs SCANS -o FOLDER"
 
 
@@ -87,32 +86,19 @@ def some_of(names: Sequence[str], most: int = 5) -> str:
 
 def paired(scenes: Sequence[SceneViews], min_overlap: float, quiet: bool = False) -> list[SceneViews]:
     """The scenes with their pairs of views that overlap so much, looked for where none are stored, or too few."""
-    few = [scene for scene in scenes if len(scene.pairs) and _searched_from(scene) > min_overlap]
+    few = [scene for scene in scenes if len(scene.pairs) and scene.searched_from > min_overlap]
     if few:
         warnings.warn(f"{some_of([scene.name for scene in few])}: prepared with pairs that overlap by "
-                      f"{_searched_from(few[0]):.0%} or more, and {min_overlap:.0%} is asked for: searched again, for "
+                      f"{few[0].searched_from:.0%} or more, and {min_overlap:.0%} is asked for: searched again, for "
                       f"this run. To store the pairs: {PREPARE} --min-overlap {min_overlap:g}",
                       UserWarning, stacklevel=2)
     found = []
     with Tally(len(scenes), "scenes searched for pairs", quiet) as tally:
         for i, scene in enumerate(scenes):
-            enough = _searched_from(scene) <= min_overlap
+            enough = scene.searched_from <= min_overlap
             found.append(_kept(scene, min_overlap) if enough else with_pairs(scene, min_overlap))
             tally.update(i + 1)
     return found
-
-
-def _searched_from(scene: SceneViews) -> float:
-    """The overlap from which on all pairs are listed; infinite where none were looked for.
-
-    A file that does not say was made from the usual one, or, where it lists pairs that overlap less, from those.
-    """
-    if scene.min_overlap is not None:
-        return scene.min_overlap
-    if not len(scene.pairs):
-        return float("inf")
-    least = float(scene.overlaps[scene.overlaps > 0].min(initial=USUAL))
-    return min(USUAL, round(least, 6))  # float32 of 0.1 is more than 0.1
 
 
 def _kept(scene: SceneViews, min_overlap: float) -> SceneViews:
